@@ -8,6 +8,8 @@ from typing import Any
 from codesign.core.architecture import Block
 from codesign.core.layers import Activation, Flatten, Layer, Linear, Norm, Shape
 
+LEAKY_SLOPE_BITS = 3  # a slope of 1/8
+
 
 @dataclass(frozen=True)
 class Dense(Block):
@@ -15,7 +17,7 @@ class Dense(Block):
 
     Attributes:
         width: Number of outputs.
-        activation: An `Activation.kind`; "leaky_relu" has the slope 1/8 here, which hardware builds exactly.
+        activation: Name of an activation, as `activation_layers` takes it.
         norm: "none", "batch" or "layer", before the activation.
     """
 
@@ -31,7 +33,23 @@ class Dense(Block):
 
 def dense_layers(width: int, activation: str, norm: str, norm_axis: int = -1) -> tuple[Layer, ...]:
     """Return a linear layer with its norm and activation, shared over all axes but the last."""
-    norms = () if norm == "none" else (Norm(norm, norm_axis),)  # type: ignore[arg-type]
-    slope = 3 if activation == "leaky_relu" else 0
-    activations = () if activation == "identity" else (Activation(activation, slope),)  # type: ignore[arg-type]
-    return (Linear(width), *norms, *activations)
+    return (Linear(width), *norm_layers(norm, norm_axis), *activation_layers(activation))
+
+
+def norm_layers(norm: str, axis: int = -1) -> tuple[Layer, ...]:
+    """Return the layer of a norm ("none", "batch", "layer"). A layer norm is float-only; use a batch norm."""
+    return () if norm == "none" else (Norm(norm, axis),)  # type: ignore[arg-type]
+
+
+def activation_layers(activation: str) -> tuple[Layer, ...]:
+    """Return the layer of an activation.
+
+    Args:
+        activation: "relu", "identity", or "leaky_relu" with the slope 1/8, which hardware builds exactly; float-only are
+            "gelu", "softmax" and "leaky_relu_0.01", the leaky ReLU with the slope of the literature.
+    """
+    if activation == "identity":
+        return ()
+    if activation == "leaky_relu_0.01":
+        return (Activation("leaky_relu"),)
+    return (Activation(activation, LEAKY_SLOPE_BITS if activation == "leaky_relu" else 0),)  # type: ignore[arg-type]

@@ -42,6 +42,7 @@ class Resources:
     Attributes:
         level: How the numbers were obtained; levels are never mixed in one ranking.
         tool: Program and version, or the name of the estimate.
+        bram: Block RAM in kbit.
         fmax_mhz: Highest clock frequency, where the level knows it.
     """
 

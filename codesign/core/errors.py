@@ -26,6 +26,10 @@ class UnsupportedError(CodesignError):
     """A network that cannot be built in the requested way."""
 
 
+class TrainingError(CodesignError):
+    """A training that diverged."""
+
+
 class ToolError(CodesignError):
     """An external tool that is missing, fails or runs out of time."""
 

@@ -55,19 +55,30 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
-    """A square convolution over (height, width, channels); `same` pads with zeros to keep height and width."""
+    """A square convolution over (height, width, channels) in steps of `stride`.
+
+    Padding "same" adds (kernel - 1) / 2 zeros on every side, for an odd kernel; "valid" adds none.
+    """
 
     channels: int
     kernel: int
     padding: Literal["same", "valid"] = "same"
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.kernel, self.stride) < 1 or (self.padding == "same" and self.kernel % 2 == 0):
+            raise InvalidValueError(
+                f"A convolution has {self.channels} channels, kernel {self.kernel}, stride {self.stride}, padding "
+                f'"{self.padding}"; allowed: 1 or more of each, and an odd kernel for "same".'
+            )
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 3:
             raise InvalidValueError(f"A convolution received shape {shape}; allowed: (height, width, channels).")
         lost = 0 if self.padding == "same" else self.kernel - 1
-        height, width = shape[0] - lost, shape[1] - lost
-        if min(height, width) < 1:
+        if min(shape[0], shape[1]) <= lost:
             raise InvalidValueError(f"A {self.kernel}x{self.kernel} convolution leaves nothing of an image {shape}.")
+        height, width = ((size - lost - 1) // self.stride + 1 for size in shape[:2])
         return height, width, self.channels
 
     def parameters(self, shape: Shape) -> int:

@@ -13,10 +13,13 @@ from codesign.core.trial import Trial
 def is_non_dominated(costs: np.ndarray) -> np.ndarray:
     """Return a mask (n,) of the rows of `costs` (n, objectives) that no other row dominates; equal rows all stay."""
     costs = np.asarray(costs, dtype=float)
-    mask: np.ndarray = np.isfinite(costs).all(axis=1)
-    for i in np.flatnonzero(mask):
-        others = costs[mask]
-        mask[i] = not ((others <= costs[i]).all(axis=1) & (others < costs[i]).any(axis=1)).any()
+    mask = np.zeros(len(costs), dtype=bool)
+    left = np.flatnonzero(np.isfinite(costs).all(axis=1))
+    left = left[np.lexsort(costs[left].T[::-1])]  # sorted so, no row is dominated by one after it
+    while len(left):
+        best, left = left[0], left[1:]
+        mask[best] = True
+        left = left[(costs[left] < costs[best]).any(axis=1) | (costs[left] == costs[best]).all(axis=1)]
     return mask
 
 

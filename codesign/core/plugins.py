@@ -36,8 +36,8 @@ def load(folder: str, name: str) -> ModuleType:
         UnknownNameError: There is no such file.
     """
     if name not in names(folder):
-        raise unknown_name(folder.removesuffix("s"), name, names(folder))
-    return importlib.import_module(f"codesign.{folder}.{name}")
+        raise unknown_name(folder.rsplit("/", 1)[-1].removesuffix("s"), name, names(folder))
+    return importlib.import_module(f"codesign.{folder.replace('/', '.')}.{name}")
 
 
 def load_block(name: str) -> type[Any]:

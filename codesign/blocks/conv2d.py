@@ -1,0 +1,56 @@
+"""Convolutions in a row over an image, each with a norm and an activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from codesign.blocks.dense import activation_layers, norm_layers
+from codesign.core import layers as primitive
+from codesign.core.architecture import Block
+from codesign.core.errors import InvalidValueError
+from codesign.core.layers import Layer, Shape
+
+
+@dataclass(frozen=True)
+class Conv2d(Block):
+    """Square convolutions: the Conv block of Weitz et al., arXiv 2501.05515, section 3, has two.
+
+    Built exactly with ReLU, leaky ReLU, identity and batch norm; GELU, the slope 0.01 and layer norm are float-only. A
+    fully unrolled convolution repeats its adder graph at every position: a stride divides its cost by stride².
+
+    Attributes:
+        channels: Outputs of each convolution.
+        kernel: Side of the window, one for all convolutions or one each.
+        stride: Step between windows, one for all or one each.
+        padding: "same" adds zeros around the image, "valid" adds none.
+        activation: Name of an activation, one for all or one each; see `codesign.blocks.dense.activation_layers`.
+        norm: "none", "batch" or "layer" over the channels, one for all or one each.
+    """
+
+    channels: Any
+    kernel: Any = 3
+    stride: Any = 1
+    padding: Any = "valid"
+    activation: Any = "relu"
+    norm: Any = "none"
+
+    def layers(self, shape: Shape) -> tuple[Layer, ...]:
+        """Return the primitive layers, where `shape` (height, width, channels) goes in."""
+        row: list[Layer] = []
+        fields = (self._each(name) for name in ("kernel", "stride", "activation", "norm"))
+        for channels, kernel, stride, activation, norm in zip(self.channels, *fields, strict=True):
+            convolution = primitive.Conv2d(channels, kernel, self.padding, stride)
+            row += (convolution, *norm_layers(norm), *activation_layers(activation))
+        return tuple(row)
+
+    def _each(self, name: str) -> tuple[Any, ...]:
+        value = getattr(self, name)
+        if not isinstance(value, tuple):
+            return (value,) * len(self.channels)
+        if len(value) != len(self.channels):
+            raise InvalidValueError(
+                f"A conv2d block of {len(self.channels)} convolutions received {name} {value}; "
+                f"allowed: one value, or {len(self.channels)}."
+            )
+        return value

@@ -1,0 +1,106 @@
+"""Evaluate one candidate: train it, quantize it, and estimate its hardware."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from codesign.core import plugins
+from codesign.core.architecture import Architecture
+from codesign.core.complexity import bops, bops_nac, ebops
+from codesign.core.integer_network import IntegerNetwork
+from codesign.core.layers import require_buildable
+from codesign.core.task import Data, Task
+from codesign.core.trial import Fidelity
+
+CALIBRATION_ROWS = 2048
+
+
+def data_folder() -> Path:
+    """Return the folder of official and cached data: CODESIGN_DATA, or `data/` in the project."""
+    return Path(os.environ.get("CODESIGN_DATA") or plugins.PROJECTS.parent / "data")
+
+
+@cache
+def load_task_and_data(reference: str) -> tuple[Task, Data]:
+    """Return a task and its checked data; each process loads them once."""
+    task = plugins.load_task(reference)
+    return task, task.load(data_folder()).check(task)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A candidate's score, as the search calls it; it can be sent to worker processes.
+
+    Attributes:
+        task: Reference of the task.
+        bits: Width of weights and activations in the hardware estimate.
+        folder: Where each trial leaves its files, in a folder of its own; see `trial_folder`.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    task: str
+    bits: int
+    folder: Path
+    device: str = "auto"
+
+    def __call__(self, architecture: Architecture, fidelity: Fidelity, seed: int, number: int) -> dict[str, float]:
+        """Return the metrics of one trial and write its model and its HLS project."""
+        from codesign import network, train
+        from codesign.backends import hls4ml
+
+        require_buildable(architecture.layers)
+        task, data = load_task_and_data(self.task)
+        model = network.build(architecture, seed)
+        options = train.TrainOptions(epochs=fidelity.epochs, data_fraction=fidelity.data_fraction)
+        result = train.train(model, data, task, options, seed=seed, device=self.device)
+        metrics = dict(task.score(train.predict(model, data.validation.inputs), data.validation.targets))
+        integers = quantize_trained(architecture, model, data, self.bits)
+        metrics |= hardware_metrics(integers, architecture, self.bits)
+        metrics["train_seconds"] = result.seconds
+        folder = trial_folder(self.folder, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        network.save_network(folder, architecture, model)
+        (folder / "hls4ml.tar.xz").write_bytes(hls4ml.archive(hls4ml.plan(integers, task.slug)))
+        return metrics
+
+    def precheck(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return what the hardware of an untrained candidate would cost: its weights are random, its widths are not."""
+        from codesign import network
+
+        require_buildable(architecture.layers)
+        _, data = load_task_and_data(self.task)
+        integers = quantize_trained(architecture, network.build(architecture, 0), data, self.bits)
+        return hardware_metrics(integers, architecture, self.bits)
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """Return the folder of one trial's files."""
+    return folder / f"trial-{number:05d}"
+
+
+def quantize_trained(architecture: Architecture, model: object, data: Data, bits: int) -> IntegerNetwork:
+    """Return the integers of a trained float network at one uniform width, without further training."""
+    from codesign.compress.lower import lower
+    from codesign.compress.quantize import quantize
+
+    return lower(quantize(architecture, model, bits, data.train.inputs[:CALIBRATION_ROWS]))
+
+
+def hardware_metrics(integers: IntegerNetwork, architecture: Architecture, bits: int) -> dict[str, float]:
+    """Return the estimated cost of an integer network under its metric keys."""
+    from codesign.backends import da4ml
+
+    resources, timing = da4ml.estimate(integers)
+    return resources.metrics() | {
+        "latency_cycles": timing.latency_cycles,
+        "ii": timing.ii,
+        "bops": bops(architecture, bits),
+        "bops_nac": bops_nac(architecture, bits),
+        "ebops": ebops(integers),
+        "macs": architecture.macs(),
+        "parameters": architecture.parameters(),
+    }

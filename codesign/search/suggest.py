@@ -1,0 +1,92 @@
+"""From an algorithm that yields candidates to the function `suggest` that hyperopt's `fmin(algo=...)` takes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from hyperopt import Domain, Trials
+from hyperopt.base import miscs_update_idxs_vals
+
+from codesign.search.encoding import Encoding, History, encoding_of, history_of
+
+STARTUP = 16  # random trials before an algorithm learns
+ATTEMPTS = 64  # candidates looked at before the last one is suggested as it is
+
+Values = Mapping[str, Any]
+Known = Callable[[Values], "np.ndarray | None"]
+
+
+class Candidates(Protocol):
+    """What an algorithm is: candidates without end, the most promising first.
+
+    `known` tells what of a candidate's losses is known before it is evaluated (NaN: unknown).
+    """
+
+    def __call__(
+        self, encoding: Encoding, history: History, rng: np.random.Generator, known: Known
+    ) -> Iterator[np.ndarray]:
+        """Yield rows."""
+        ...
+
+
+class Suggest(Protocol):
+    """hyperopt's plug-in interface, with the optional `known`."""
+
+    candidates: Candidates
+
+    def __call__(
+        self, new_ids: list[int], domain: Domain, trials: Trials, seed: int, known: Known | None = None
+    ) -> list[dict[str, Any]]:
+        """Return a trial document for each id."""
+        ...
+
+
+def nothing_known(values: Values) -> np.ndarray:
+    """Return that no loss is known before the evaluation."""
+    return np.array(np.nan)
+
+
+def as_suggest(candidates: Candidates) -> Suggest:
+    """Return the hyperopt algorithm that suggests the first candidate that is new and worth an evaluation.
+
+    Its optional argument `known` takes a candidate's values by label and returns the losses that are known before an
+    evaluation, NaN where unknown, or None if the candidate must not be evaluated, such as one that breaks a limit. Give
+    it with `functools.partial`.
+    """
+
+    def suggest(
+        new_ids: list[int], domain: Domain, trials: Trials, seed: int, known: Known | None = None
+    ) -> list[dict[str, Any]]:
+        encoding, history = encoding_of(domain), history_of(domain, trials)
+        docs, taken = [], set(history.seen)
+        for position, tid in enumerate(new_ids):
+            rng = np.random.default_rng([seed, position])
+            row = _first_accepted(candidates(encoding, history, rng, known or nothing_known), encoding, taken, known)
+            taken.add(row.tobytes())
+            docs += trial_documents(tid, encoding.decode(row), domain, trials)
+        return docs
+
+    suggest.candidates = candidates  # type: ignore[attr-defined]
+    return suggest  # type: ignore[return-value]
+
+
+def _first_accepted(rows: Iterator[np.ndarray], encoding: Encoding, taken: set[bytes], known: Known | None) -> np.ndarray:
+    row = np.empty(0)
+    for candidate in itertools.islice(rows, ATTEMPTS):
+        row = encoding.encode(encoding.decode(candidate))
+        if row.tobytes() not in taken and (known is None or known(encoding.decode(row)) is not None):
+            break
+    return row
+
+
+def trial_documents(tid: int, values: Values, domain: Domain, trials: Trials) -> list[dict[str, Any]]:
+    """Return hyperopt's document of a new trial with these values of the active labels."""
+    misc = {"tid": tid, "cmd": domain.cmd, "workdir": domain.workdir}
+    idxs = {label: [tid] if label in values else [] for label in domain.params}
+    vals = {label: [values[label]] if label in values else [] for label in domain.params}
+    miscs_update_idxs_vals([misc], idxs, vals)
+    docs: list[dict[str, Any]] = trials.new_trial_docs([tid], [None], [domain.new_result()], [misc])
+    return docs

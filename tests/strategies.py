@@ -1,0 +1,220 @@
+"""Random small integer networks, over all operations, and vectors to run them on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import strategies as st
+
+from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
+from codesign.core.integer_network import IntegerNetwork
+from codesign.core.operations import (
+    Add,
+    Affine,
+    Input,
+    LeakyRelu,
+    Linear,
+    Max,
+    Operation,
+    Patches,
+    Quantize,
+    Relu,
+    Reshape,
+    Sum,
+    Transpose,
+)
+from codesign.synthesis.vectors import edge_rows, random_rows
+
+ALL = ("Quantize", "Linear", "Affine", "Relu", "LeakyRelu", "Sum", "Max", "Add", "Reshape", "Transpose", "Patches")
+MLP = ("Quantize", "Linear", "Relu", "LeakyRelu")
+FAMILIES = ("mlp", "deep_sets", "conv", "any")
+
+
+def vectors_for(network: IntegerNetwork, n: int = 64, seed: int = 0) -> np.ndarray:
+    """Edge rows (zero, min, max, saturating corners) followed by random rows, `n` in all: mantissas (n, *input_shape)."""
+    return np.concatenate([edge_rows(network, seed, corners=4), random_rows(network, n, seed)])[:n]
+
+
+@st.composite
+def formats(draw, max_bits=6, fraction_bits=st.integers(-2, 8), allow_zero_width=True):
+    """A format of 0 to `max_bits` bits; integer_bits comes out negative or beyond the width now and then."""
+    smallest = 0 if allow_zero_width and draw(st.integers(0, 7)) == 7 else 1
+    width = 0 if smallest == 0 else draw(st.integers(1, max_bits))
+    return FixedPoint(width, width - draw(fraction_bits), draw(st.booleans()))
+
+
+@st.composite
+def integer_networks(
+    draw,
+    family: str | None = None,
+    operations: Sequence[str] = ALL,
+    max_steps: int = 6,
+    max_bits: int = 6,
+    max_width: int = 6,
+    roundings: Sequence[Rounding] = tuple(Rounding),
+    overflows: Sequence[Overflow] = tuple(Overflow),
+    per_channel: bool = True,
+    allow_zero_width: bool = True,
+):
+    """A valid IntegerNetwork.
+
+    Args:
+        family: "mlp" (one axis; Quantize, Linear, Relu, LeakyRelu), "deep_sets" (a walk per particle, Sum or Max over
+            the particles, a walk), "conv" (Patches, Linear, a walk, flattened, a walk), "any" (a free walk over all
+            operations and ranks 1 to 3), or None for one of these.
+        operations: Names of operations that may be drawn (Input, and what a family stands on, always may).
+        max_steps: Longest walk.
+        max_bits: Widest format of inputs and of Quantize.
+        max_width: Most entries of an axis.
+        roundings: Roundings of Input and Quantize.
+        overflows: Overflows of Quantize.
+        per_channel: Draw formats for each entry of the last axis too.
+        allow_zero_width: Draw formats of width 0 (constant zero) now and then.
+    """
+    family = family or draw(st.sampled_from((*FAMILIES, "any")))
+    size = st.integers(1, max_width)
+    walk = _Walk(draw, max_bits, max_width, roundings, overflows, per_channel, allow_zero_width)
+    simple = [name for name in MLP if name in operations]
+    steps = st.integers(1, max_steps)
+    if family == "mlp":
+        walk.input((draw(size),))
+        walk.go(simple, draw(steps))
+    elif family == "deep_sets":
+        walk.input((draw(st.integers(2, max_width)), draw(st.integers(1, 4))))
+        walk.go(simple, draw(st.integers(1, max(1, max_steps // 2))))
+        walk.pool(draw(st.booleans()), axis=0, keep=False)
+        walk.go(simple, draw(st.integers(0, max(1, max_steps // 2))))
+    elif family == "conv":
+        walk.input((draw(st.integers(2, 4)), draw(st.integers(2, 4)), draw(st.integers(1, 2))))
+        walk.patches()
+        walk.linear()
+        walk.go([n for n in simple if n != "Linear"], draw(st.integers(0, 3)))
+        walk.add_step(Reshape((walk.last,), (math.prod(walk.shape),)))
+        walk.go(simple, draw(st.integers(0, 2)))
+    else:
+        rank = draw(st.integers(1, 3))
+        walk.input(tuple(draw(st.integers(1, max_width if rank == 1 else 4)) for _ in range(rank)))
+        walk.go(list(operations), draw(steps))
+    return IntegerNetwork(tuple(walk.steps))
+
+
+class _Walk:
+    """Operations in a row, each drawn so that it fits the last; ranges keep every width below `LIMIT_BITS`."""
+
+    LIMIT_BITS = 14
+    LIMIT_ELEMENTS = 64
+
+    def __init__(self, draw, max_bits, max_width, roundings, overflows, per_channel, allow_zero_width):
+        self.draw, self.max_bits, self.max_width = draw, max_bits, max_width
+        self.roundings, self.overflows = st.sampled_from(list(roundings)), st.sampled_from(list(overflows))
+        self.per_channel, self.allow_zero_width = per_channel, allow_zero_width
+        self.steps: list[Operation] = []
+        self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+    @property
+    def last(self) -> int:
+        return len(self.steps) - 1
+
+    @property
+    def ranges(self):
+        return IntegerNetwork(tuple(self.steps)).ranges
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.ranges[-1].shape
+
+    def add_step(self, operation: Operation) -> None:
+        self.steps.append(operation)
+
+    def formats(self, shape, fraction_bits=st.integers(-2, 8)) -> tuple[FixedPoint, ...]:
+        count = shape[-1] if self.per_channel and self.draw(st.booleans()) else 1
+        one = formats(self.max_bits, fraction_bits, self.allow_zero_width)
+        return tuple(self.draw(one) for _ in range(count))
+
+    def input(self, shape) -> None:
+        self.add_step(Input((), shape, self.formats(shape), self.draw(self.roundings)))
+
+    def go(self, names, count) -> None:
+        for _ in range(count if names else 0):
+            if self.ranges[-1].format().width > self.LIMIT_BITS:
+                self.quantize()
+            getattr(self, self.draw(st.sampled_from(names)).lower())()
+
+    def quantize(self) -> None:
+        now = self.ranges[-1].fraction_bits
+        formats = self.formats(self.shape, st.integers(now - 6, now + 2))
+        self.add_step(Quantize((self.last,), formats, self.draw(self.roundings), self.draw(self.overflows)))
+
+    def _constants(self, shape) -> np.ndarray:
+        bits = self.draw(st.integers(1, 5))
+        values = self.random.integers(-(1 << bits), 1 << bits, shape)
+        return values * (self.random.random(shape) < self.draw(st.sampled_from([0.0, 0.4, 1.0, 1.0])))
+
+    def linear(self) -> None:
+        outputs = self.draw(st.integers(1, self.max_width))
+        if math.prod(self.shape[:-1]) * outputs > self.LIMIT_ELEMENTS:
+            outputs = 1
+        weight, bias = self._constants((self.shape[-1], outputs)), self._constants((outputs,))
+        self.add_step(Linear((self.last,), weight, bias, *self._grids()))
+
+    def _grids(self) -> tuple[int, int]:
+        return self.draw(st.integers(-1, 5)), self.ranges[-1].fraction_bits + self.draw(st.integers(-3, 6))
+
+    def affine(self) -> None:
+        axis = self.draw(st.integers(0, len(self.shape) - 1))
+        shape = (self.shape[axis], *[1] * (len(self.shape) - 1 - axis))
+        self.add_step(Affine((self.last,), self._constants(shape), self._constants(shape), *self._grids()))
+
+    def relu(self) -> None:
+        self.add_step(Relu((self.last,)))
+
+    def leakyrelu(self) -> None:
+        self.add_step(LeakyRelu((self.last,), self.draw(st.integers(1, 5))))
+
+    def pool(self, is_sum, axis, keep) -> None:
+        if is_sum:
+            self.add_step(Sum((self.last,), axis, keep, self.draw(st.integers(0, 3))))
+        else:
+            self.add_step(Max((self.last,), axis, keep))
+
+    def sum(self, is_sum=True) -> None:
+        keep = len(self.shape) == 1 or self.draw(st.booleans())
+        self.pool(is_sum, self.draw(st.integers(0, len(self.shape) - 1)), keep)
+
+    def max(self) -> None:
+        self.sum(is_sum=False)
+
+    def add(self) -> None:
+        shapes = [r.shape for r in self.ranges]
+        fitting = [i for i, s in enumerate(shapes) if _broadcasts(s, shapes[-1]) and self.ranges[i].format().width < 24]
+        other = self.draw(st.sampled_from(fitting))
+        pair = (self.last, other) if self.draw(st.booleans()) else (other, self.last)
+        if max(abs(self.ranges[-1].fraction_bits - self.ranges[other].fraction_bits), 0) < 16:
+            self.add_step(Add(pair))
+
+    def reshape(self) -> None:
+        elements = math.prod(self.shape)
+        first = self.draw(st.sampled_from([n for n in range(1, elements + 1) if elements % n == 0]))
+        shape = self.draw(st.sampled_from([(elements,), (first, elements // first)]))
+        self.add_step(Reshape((self.last,), shape))
+
+    def transpose(self) -> None:
+        self.add_step(Transpose((self.last,), tuple(self.draw(st.permutations(range(len(self.shape)))))))
+
+    def patches(self) -> None:
+        if len(self.shape) != 3:
+            return
+        padding = self.draw(st.integers(0, 1))
+        kernel = self.draw(st.integers(1, min(3, min(self.shape[:2]) + 2 * padding)))
+        stride = self.draw(st.integers(1, 2))
+        patches = Patches((self.last,), kernel, padding, stride)
+        if math.prod(IntegerNetwork((*self.steps, patches)).output_shape) <= 4 * self.LIMIT_ELEMENTS:
+            self.add_step(patches)
+
+
+def _broadcasts(a, b) -> bool:
+    if len(a) != len(b) or any(m != n and 1 not in (m, n) for m, n in zip(a, b, strict=True)):
+        return False
+    return math.prod(map(max, zip(a, b, strict=True))) <= _Walk.LIMIT_ELEMENTS * 4
