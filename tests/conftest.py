@@ -1,6 +1,7 @@
 """Fixtures that several areas share: a tracking store of the test's own."""
 
 import fcntl
+import os
 import shutil
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
     """A SQLite store without runs; its tables take seconds to make, so that they are made once, by one worker."""
-    folder = tmp_path_factory.getbasetemp().parent
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     path = folder / "empty-mlflow.db"
     with (folder / "empty-mlflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -27,18 +27,19 @@ from codesign.core.operations import (
 )
 from codesign.synthesis.vectors import edge_rows, random_rows
 
+FRACTION_BITS = st.integers(-2, 8)
 ALL = ("Quantize", "Linear", "Affine", "Relu", "LeakyRelu", "Sum", "Max", "Add", "Reshape", "Transpose", "Patches")
 MLP = ("Quantize", "Linear", "Relu", "LeakyRelu")
 FAMILIES = ("mlp", "deep_sets", "conv", "any")
 
 
 def vectors_for(network: IntegerNetwork, n: int = 64, seed: int = 0) -> np.ndarray:
-    """Edge rows (zero, min, max, saturating corners) followed by random rows, `n` in all: mantissas (n, *input_shape)."""
+    """Return `n` input mantissas: edge rows (zero, min, max, saturating corners), then random rows."""
     return np.concatenate([edge_rows(network, seed, corners=4), random_rows(network, n, seed)])[:n]
 
 
 @st.composite
-def formats(draw, max_bits=6, fraction_bits=st.integers(-2, 8), allow_zero_width=True):
+def formats(draw, max_bits=6, fraction_bits=FRACTION_BITS, allow_zero_width=True):
     """A format of 0 to `max_bits` bits; integer_bits comes out negative or beyond the width now and then."""
     smallest = 0 if allow_zero_width and draw(st.integers(0, 7)) == 7 else 1
     width = 0 if smallest == 0 else draw(st.integers(1, max_bits))
@@ -128,7 +129,7 @@ class _Walk:
     def add_step(self, operation: Operation) -> None:
         self.steps.append(operation)
 
-    def formats(self, shape, fraction_bits=st.integers(-2, 8)) -> tuple[FixedPoint, ...]:
+    def formats(self, shape, fraction_bits=FRACTION_BITS) -> tuple[FixedPoint, ...]:
         count = shape[-1] if self.per_channel and self.draw(st.booleans()) else 1
         one = formats(self.max_bits, fraction_bits, self.allow_zero_width)
         return tuple(self.draw(one) for _ in range(count))

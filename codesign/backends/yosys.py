@@ -117,7 +117,9 @@ def parse(text: str, family: str, tool: str) -> Resources:
     try:
         cells = json.loads(text)["design"]["num_cells_by_type"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ToolError(f"Yosys wrote no statistics that can be read ({error!r}); allowed: those of `stat -json`.") from error
+        raise ToolError(
+            f"Yosys wrote no statistics that can be read ({error!r}); allowed: those of `stat -json`."
+        ) from error
     target = FAMILIES[family]
     lut, ff, bram, dsp = (
         float(sum(weights.get(cell, 0) * count for cell, count in cells.items()))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from codesign.core.errors import ExactnessError
 
 Level = Literal["estimate", "synthesis", "routed", "measured"]
 
@@ -98,3 +100,11 @@ class Evidence:
     def is_exact(self) -> bool:
         """True if something was compared and nothing differed."""
         return self.vectors > 0 and self.mismatches == 0
+
+
+def require_exact(evidence: Sequence[Evidence]) -> None:
+    """Raise ExactnessError, naming the view and its first mismatch, unless there is evidence and all of it is exact."""
+    broken = [e for e in evidence if not e.is_exact]
+    if broken or not evidence:
+        told = "; ".join(f"{e.view}: {e.mismatches} of {e.vectors} vectors differ ({e.first_mismatch})" for e in broken)
+        raise ExactnessError(f"Views of the network are not proven equal: {told or 'none was compared'}. Nothing is promoted.")

@@ -49,7 +49,9 @@ def run_plan(plan: BuildPlan, folder: Path, tool: Tool | None = None) -> Path:
         return folder
     if folder.exists() and any(folder.iterdir()):
         if not (folder / LOG).exists():
-            raise InvalidValueError(f"The folder {folder} holds other files; allowed: an empty one, or an earlier build.")
+            raise InvalidValueError(
+                f"The folder {folder} holds other files; allowed: an empty one, or an earlier build."
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOG).touch()
@@ -95,7 +97,9 @@ def run_command(
         try:
             status = process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise ToolError(f"{name} was stopped at its time limit of {timeout_s:g} s; allow more, or build less.") from error
+            raise ToolError(
+                f"{name} was stopped at its time limit of {timeout_s:g} s; allow more, or build less."
+            ) from error
         finally:
             if process.poll() is None:  # time limit or Ctrl-C: end the whole group, compilers that it started too
                 os.killpg(process.pid, signal.SIGKILL)

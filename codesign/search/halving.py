@@ -58,13 +58,21 @@ def halving(full: Fidelity, *, rungs: int = 3, eta: int = 3, least_data: float =
     return Halving(tuple(reversed(found)), eta)
 
 
-def promoted(trials: Sequence[Trial], objectives: Sequence[Objective], plan: Halving) -> tuple[Trial, Fidelity] | None:
+def promoted(
+    trials: Sequence[Trial], running: set[tuple[str, Fidelity]], objectives: Sequence[Objective], plan: Halving
+) -> tuple[Trial, Fidelity] | None:
     """Return a trial that goes on to the next rung, with the fidelity of that rung; `None` if none does yet.
+
+    Args:
+        trials: Every trial that has ended.
+        running: Digest and fidelity of what is being evaluated.
+        objectives: What is optimized and limited.
+        plan: The rungs.
 
     In each rung, from the top, the best 1/eta of its finished trials are promoted: infeasible trials come after
     feasible ones, by violation; feasible ones are ordered by rank of non-domination, then by number.
     """
-    reached = {(t.architecture.digest, t.fidelity) for t in trials}
+    reached = running | {(t.architecture.digest, t.fidelity) for t in trials}
     for rung, above in reversed(list(zip(plan.rungs, plan.rungs[1:], strict=False))):
         here = [t for t in trials if t.fidelity == rung and not t.failure]
         for trial in ordered(here, objectives)[: len(here) // plan.eta]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing as mp
 import os
 import pickle
@@ -208,13 +209,33 @@ class Processes:
 
 def _work(connection: Connection, content: bytes) -> None:
     """Evaluate what the driver sends until it hangs up; end at once when it dies."""
-    parent = mp.parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    evaluate: Evaluate = pickle.loads(content)  # noqa: S301 - it comes from the driver
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    evaluate = _Unpickled(content)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             connection.send(run_job(evaluate, connection.recv()))
+
+
+def _end_with_parent() -> None:
+    parent = mp.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@dataclass(frozen=True)
+class _Unpickled:
+    """An evaluation that is unpickled when it is first called, so that an import that fails is a failure in words."""
+
+    content: bytes
+
+    @functools.cached_property
+    def evaluate(self) -> Evaluate:
+        evaluate: Evaluate = pickle.loads(self.content)  # noqa: S301 - it comes from the driver
+        return evaluate
+
+    def __call__(self, architecture: Architecture, fidelity: Fidelity, seed: int, number: int) -> Mapping[str, float]:
+        return self.evaluate(architecture, fidelity, seed, number)
 
 
 @contextlib.contextmanager

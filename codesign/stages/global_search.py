@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import asdict, dataclass
 
+from codesign.core.layers import buildable
+from codesign.core.trial import Fidelity, Trial
 from codesign.stages.options import StageOptions, option, run_as_command
 
 
@@ -23,8 +26,49 @@ class GlobalSearch(StageOptions):
 
 
 def run(options: GlobalSearch) -> str:
-    """Search, track every trial, and return the id of the search run."""
-    raise SystemExit(options)
+    """Search, track every trial, and return the id of the search run.
+
+    Raises:
+        CodesignError: A parameter names something that does not exist, the data is missing, or no trial finished.
+    """
+    from codesign import tracking
+    from codesign.core.pareto import front
+    from codesign.evaluate import Evaluator, load_task_and_data, objectives_of, trial_folder, work_folder
+    from codesign.search.study import run_study
+    from codesign.tracking import report
+
+    task, data = load_task_and_data(options.task)
+    objectives = objectives_of(task, options.objectives)
+    history = tracking.load_trials(tracking.find_run("global_search", task.name, options.from_run).id) if options.from_run else []
+    with tracking.start_stage("global_search", task.name, asdict(options), options.resume) as tracked:
+        folder = work_folder(tracked.id)
+        evaluator = Evaluator(task.name, options.bits or task.default_bits, folder, options.device)
+
+        def log(trial: Trial) -> None:
+            files = {p.name: p for p in sorted(trial_folder(folder, trial.number).glob("*"))}
+            tracked.log_trial(trial, files, seconds=trial.metrics.get("train_seconds", 0.0))
+
+        study = run_study(
+            task.space,
+            objectives,
+            evaluator,
+            algorithm=options.algorithm,
+            trials=options.trials,
+            seed=options.seed,
+            workers=options.workers,
+            fidelity=Fidelity(options.epochs),
+            journal=folder / "journal.jsonl",
+            enqueue=buildable(task.baselines.values()),
+            history=history,
+            precheck=evaluator.precheck,
+            on_trial=log,
+        )
+        best = front(study.trials, objectives)
+        for trial in best:
+            tracked.log_folder(trial_folder(folder, trial.number), f"front/{trial.number}")
+        report.log_study(tracked, task, data, study.trials, objectives)
+    shutil.rmtree(folder)
+    return tracked.id
 
 
 if __name__ == "__main__":

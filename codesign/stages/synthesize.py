@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import asdict, dataclass
 
+from codesign.core.build import require_exact
+from codesign.core.errors import TrackingError
+from codesign.core.integer_network import IntegerNetwork
+from codesign.core.plugins import load_board
 from codesign.stages.options import StageOptions, option, run_as_command
 
 
@@ -19,8 +24,55 @@ class Synthesize(StageOptions):
 
 
 def run(options: Synthesize) -> str:
-    """Build, prove, register, and return the id of the synthesis run."""
-    raise SystemExit(options)
+    """Build, prove, register, and return the id of the synthesis run.
+
+    Raises:
+        CodesignError: A parameter names something that does not exist, a network does not fit, or a tool is missing.
+        ExactnessError: A view differs from the emulator; nothing is promoted.
+    """
+    from codesign import tracking
+    from codesign.core.pareto import front, spread
+    from codesign.evaluate import load_task_and_data, objectives_of, work_folder
+    from codesign.firmware import make_firmware
+
+    board = load_board(options.board)
+    board.with_clock(options.clock_ns)
+    task, data = load_task_and_data(options.task)
+    source = tracking.find_run("local_compress", task.name, options.from_run)
+    search = tracking.find_run("global_search", task.name, source.params["from_run"])
+    objectives = objectives_of(task, search.params.get("objectives", ""))
+    best = front(tracking.load_trials(source.id), objectives)
+    if not best:
+        raise TrackingError(f"The compression run {source.id} has no feasible network; loosen the limits or compress more.")
+    with tracking.start_stage("synthesize", task.name, asdict(options) | {"from_run": source.id}) as tracked:
+        folder = work_folder(tracked.id)
+        for trial in spread(best, objectives, options.candidates):
+            network = IntegerNetwork.load(tracking.download(source.id, f"front/{trial.number}", folder / "networks"))
+            bundle, firmware = make_firmware(
+                network,
+                trial,
+                task,
+                data,
+                board,
+                options.clock_ns,
+                options.vectors,
+                folder / f"build-{trial.number}",
+                {"search": search.id, "compression": source.id, "synthesis": tracked.id, "seed": options.seed},
+            )
+            tracked.log_folder(bundle, f"firmware/{trial.number}")
+            tracked.log_metrics(dict(firmware.metrics), step=trial.number)
+            tracked.log_table(f"evidence-{trial.number}", [asdict(e) for e in firmware.evidence])
+            tracked.log_table(f"resources-{trial.number}", [asdict(r) for r in firmware.resources])
+            tracked.describe((bundle / "README.md").read_text())
+            require_exact(firmware.evidence)
+            tracked.flush()
+            version = tracking.register_bundle(bundle, firmware, tracked.id)
+            if firmware.is_ready:
+                tracking.promote(firmware.name, version, objectives[0])
+            state = "FPGA-ready" if firmware.is_ready else "registered, not promoted"
+            print(f"{firmware.name} version {version}: {state}")
+    shutil.rmtree(folder)
+    return tracked.id
 
 
 if __name__ == "__main__":

@@ -65,7 +65,9 @@ def check_views(
         found = compare(view.name, view.tool, golden.outputs, received)
         if found.mismatches and view.locate:
             wrong = first_wrong_step(network, golden.inputs, view.locate, folder / f"{view.name}_steps")
-            found = Evidence(found.view, found.tool, found.vectors, found.mismatches, f"{found.first_mismatch}; {wrong}")
+            found = Evidence(
+                found.view, found.tool, found.vectors, found.mismatches, f"{found.first_mismatch}; {wrong}"
+            )
         yield found
 
 

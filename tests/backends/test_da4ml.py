@@ -131,9 +131,7 @@ def test_any_name_becomes_a_module():
 
 
 def test_a_constant_network_is_refused_as_hardware_but_interpreted():
-    network = IntegerNetwork(
-        (Input((), (2,), (BYTE,)), Linear((0,), np.zeros((2, 1), dtype=int), np.array([5]), 0, 0))
-    )
+    network = IntegerNetwork((Input((), (2,), (BYTE,)), Linear((0,), np.zeros((2, 1), dtype=int), np.array([5]), 0, 0)))
     assert da4ml.interpret(network, np.array([[1, 2]])).tolist() == network.emulate(np.array([[1, 2]])).tolist()
     with pytest.raises(UnsupportedError) as error:
         da4ml.plan(network, "constant", 4)
@@ -143,7 +141,10 @@ def test_a_constant_network_is_refused_as_hardware_but_interpreted():
 @pytest.mark.parametrize(
     ("weight", "message"),
     [
-        (1 << 24, "Step 1 (Linear) has a weight of more than 24 bits, which the RTL view's solver rounds; use fewer bits."),
+        (
+            1 << 24,
+            "Step 1 (Linear) has a weight of more than 24 bits, which the RTL view's solver rounds; use fewer bits.",
+        ),
         (1 << 40, "Step 1 (Linear) is 48 bits wide; the RTL view takes up to 45. Quantize its input to fewer bits."),
     ],
 )

