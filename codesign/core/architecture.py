@@ -60,6 +60,11 @@ class Architecture:
         """Shape of the output without the batch."""
         return shape_after(self.layers, self.input_shape)
 
+    @property
+    def is_buildable(self) -> bool:
+        """True if hardware can be built exactly of every layer."""
+        return not any(layer.float_only for layer in self.layers)
+
     def shapes(self) -> tuple[Shape, ...]:
         """Return the shape that reaches each layer, and last the output's."""
         return (*(shape for _, shape in with_shapes(self.layers, self.input_shape)), self.output_shape)

@@ -107,4 +107,6 @@ def require_exact(evidence: Sequence[Evidence]) -> None:
     broken = [e for e in evidence if not e.is_exact]
     if broken or not evidence:
         told = "; ".join(f"{e.view}: {e.mismatches} of {e.vectors} vectors differ ({e.first_mismatch})" for e in broken)
-        raise ExactnessError(f"Views of the network are not proven equal: {told or 'none was compared'}. Nothing is promoted.")
+        raise ExactnessError(
+            f"Views of the network are not proven equal: {told or 'none was compared'}. Nothing is promoted."
+        )

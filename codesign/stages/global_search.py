@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, dataclass
 
-from codesign.core.layers import buildable
 from codesign.core.trial import Fidelity, Trial
 from codesign.stages.options import StageOptions, option, run_as_command
 
@@ -31,16 +30,18 @@ def run(options: GlobalSearch) -> str:
     Raises:
         CodesignError: A parameter names something that does not exist, the data is missing, or no trial finished.
     """
-    from codesign import tracking
     from codesign.core.pareto import front
-    from codesign.evaluate import Evaluator, load_task_and_data, objectives_of, trial_folder, work_folder
+    from codesign.jobs.context import load_task_and_data, objectives_of, work_folder
+    from codesign.jobs.evaluate import Evaluator, trial_folder
     from codesign.search.study import run_study
-    from codesign.tracking import report
+    from codesign.tracking import lookup, report, runs
 
     task, data = load_task_and_data(options.task)
     objectives = objectives_of(task, options.objectives)
-    history = tracking.load_trials(tracking.find_run("global_search", task.name, options.from_run).id) if options.from_run else []
-    with tracking.start_stage("global_search", task.name, asdict(options), options.resume) as tracked:
+    history = (
+        lookup.load_trials(lookup.find_run("global_search", task.name, options.from_run).id) if options.from_run else []
+    )
+    with runs.start_stage("global_search", task.name, asdict(options), options.resume) as tracked:
         folder = work_folder(tracked.id)
         evaluator = Evaluator(task.name, options.bits or task.default_bits, folder, options.device)
 
@@ -58,7 +59,7 @@ def run(options: GlobalSearch) -> str:
             workers=options.workers,
             fidelity=Fidelity(options.epochs),
             journal=folder / "journal.jsonl",
-            enqueue=buildable(task.baselines.values()),
+            enqueue=[a for a in task.baselines.values() if a.is_buildable],
             history=history,
             precheck=evaluator.precheck,
             on_trial=log,

@@ -6,9 +6,9 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 
-from codesign.compression import Job, in_parallel, widths
 from codesign.core.recipe import CompressionRecipe
 from codesign.core.trial import Trial
+from codesign.jobs.compress import Job, in_parallel, widths
 from codesign.stages.options import StageOptions, option, run_as_command
 
 
@@ -33,22 +33,26 @@ def run(options: LocalCompress) -> str:
     Raises:
         CodesignError: A parameter is not allowed, or there is no search run to take candidates from.
     """
-    from codesign import tracking
     from codesign.core.pareto import front, spread
-    from codesign.evaluate import load_task_and_data, objectives_of, work_folder
-    from codesign.tracking import report
+    from codesign.jobs.context import load_task_and_data, objectives_of, work_folder
+    from codesign.tracking import lookup, report, runs
 
     task, data = load_task_and_data(options.task)
-    recipes = [CompressionRecipe(b, options.pruning, options.sparsity, options.steps, options.epochs) for b in widths(options.bits)]
-    source = tracking.find_run("global_search", task.name, options.from_run)
+    recipes = [
+        CompressionRecipe(b, options.pruning, options.sparsity, options.steps, options.epochs)
+        for b in widths(options.bits)
+    ]
+    source = lookup.find_run("global_search", task.name, options.from_run)
     objectives = objectives_of(task, source.params.get("objectives", ""))
-    candidates = spread(front(tracking.load_trials(source.id), objectives), objectives, options.candidates)
-    with tracking.start_stage("local_compress", task.name, asdict(options) | {"from_run": source.id}) as tracked:
+    candidates = spread(front(lookup.load_trials(source.id), objectives), objectives, options.candidates)
+    with runs.start_stage("local_compress", task.name, asdict(options) | {"from_run": source.id}) as tracked:
         folder = work_folder(tracked.id)
         jobs = []
         for candidate, recipe in product(candidates, recipes):
-            model = tracking.download(source.id, f"front/{candidate.number}", folder / "models")
-            jobs.append(Job(task.name, model, recipe, candidate, options.seed, options.device, folder / f"job-{len(jobs)}"))
+            model = lookup.download(source.id, f"front/{candidate.number}", folder / "models")
+            jobs.append(
+                Job(task.name, model, recipe, candidate, options.seed, options.device, folder / f"job-{len(jobs)}")
+            )
         trials: list[Trial] = []
         for outcome in in_parallel(jobs, options.workers):
             for found, files in outcome:

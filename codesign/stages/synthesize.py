@@ -30,24 +30,26 @@ def run(options: Synthesize) -> str:
         CodesignError: A parameter names something that does not exist, a network does not fit, or a tool is missing.
         ExactnessError: A view differs from the emulator; nothing is promoted.
     """
-    from codesign import tracking
     from codesign.core.pareto import front, spread
-    from codesign.evaluate import load_task_and_data, objectives_of, work_folder
-    from codesign.firmware import make_firmware
+    from codesign.jobs.build import make_firmware
+    from codesign.jobs.context import load_task_and_data, objectives_of, work_folder
+    from codesign.tracking import lookup, registry, runs
 
     board = load_board(options.board)
     board.with_clock(options.clock_ns)
     task, data = load_task_and_data(options.task)
-    source = tracking.find_run("local_compress", task.name, options.from_run)
-    search = tracking.find_run("global_search", task.name, source.params["from_run"])
+    source = lookup.find_run("local_compress", task.name, options.from_run)
+    search = lookup.find_run("global_search", task.name, source.params["from_run"])
     objectives = objectives_of(task, search.params.get("objectives", ""))
-    best = front(tracking.load_trials(source.id), objectives)
+    best = front(lookup.load_trials(source.id), objectives)
     if not best:
-        raise TrackingError(f"The compression run {source.id} has no feasible network; loosen the limits or compress more.")
-    with tracking.start_stage("synthesize", task.name, asdict(options) | {"from_run": source.id}) as tracked:
+        raise TrackingError(
+            f"The compression run {source.id} has no feasible network; loosen the limits or compress more."
+        )
+    with runs.start_stage("synthesize", task.name, asdict(options) | {"from_run": source.id}) as tracked:
         folder = work_folder(tracked.id)
         for trial in spread(best, objectives, options.candidates):
-            network = IntegerNetwork.load(tracking.download(source.id, f"front/{trial.number}", folder / "networks"))
+            network = IntegerNetwork.load(lookup.download(source.id, f"front/{trial.number}", folder / "networks"))
             bundle, firmware = make_firmware(
                 network,
                 trial,
@@ -66,9 +68,9 @@ def run(options: Synthesize) -> str:
             tracked.describe((bundle / "README.md").read_text())
             require_exact(firmware.evidence)
             tracked.flush()
-            version = tracking.register_bundle(bundle, firmware, tracked.id)
+            version = registry.register_bundle(bundle, firmware, tracked.id)
             if firmware.is_ready:
-                tracking.promote(firmware.name, version, objectives[0])
+                registry.promote(firmware.name, version, objectives[0])
             state = "FPGA-ready" if firmware.is_ready else "registered, not promoted"
             print(f"{firmware.name} version {version}: {state}")
     shutil.rmtree(folder)

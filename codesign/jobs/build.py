@@ -45,13 +45,17 @@ def make_firmware(
     Raises:
         UnsupportedError: The network does not fit the board or cannot be built.
     """
-    golden = golden_vectors(network, vectors, inputs=data.validation.inputs)
+    golden = golden_vectors(network, data.validation.inputs, vectors)
     result = synthesize(network, board, clock_ns, folder, golden, task.slug, progress=print)
     test = task.score(network.predict(data.test.inputs), data.test.targets)
     metrics = dict(trial.metrics) | {f"test_{key}": float(value) for key, value in test.items()}
     for resources in result.resources:
         metrics |= resources.metrics()
-    metrics |= {"latency_cycles": result.timing.latency_cycles, "ii": result.timing.ii, "latency_ns": result.timing.latency_ns}
+    metrics |= {
+        "latency_cycles": result.timing.latency_cycles,
+        "ii": result.timing.ii,
+        "latency_ns": result.timing.latency_ns,
+    }
     qonnx.write(network, folder / "network.qonnx.onnx")
     project = hls4ml.plan(network, task.slug, part=board.part, clock_ns=board.with_clock(clock_ns))
     files: dict[str, Path | str | bytes] = dict(result.files)
@@ -65,7 +69,7 @@ def make_firmware(
         name=task.slug,
         task=task.name,
         board=board.name,
-        interface=interface_of(network, task, data),
+        interface=interface_of(network, task.input_meaning, task.output_meaning, data.preprocessing),
         timing=result.timing,
         resources=result.resources,
         evidence=result.evidence,

@@ -60,7 +60,8 @@ def run_job(job: Job) -> list[tuple[Trial, Path]]:
 
     from codesign.backends import qonnx
     from codesign.compress.compress import compress
-    from codesign.evaluate import hardware_metrics, load_task_and_data
+    from codesign.jobs.context import load_task_and_data
+    from codesign.jobs.evaluate import hardware_metrics
     from codesign.network import load_network
     from codesign.synthesis.vectors import golden_vectors
 
@@ -73,7 +74,7 @@ def run_job(job: Job) -> list[tuple[Trial, Path]]:
         step.network.save(folder)
         (folder / "architecture.json").write_text(step.architecture.to_json())
         qonnx.write(step.network, folder / "network.qonnx.onnx")
-        golden_vectors(step.network, 1000, inputs=data.validation.inputs).save(folder / "golden.npz")
+        golden_vectors(step.network, data.validation.inputs).save(folder / "golden.npz")
         metrics = dict(step.metrics) | hardware_metrics(step.network, step.architecture, job.recipe.bits)
         metrics |= {"bits": job.recipe.bits, "sparsity": step.sparsity, "search_trial": job.candidate.number}
         fidelity = Fidelity(job.recipe.epochs)
