@@ -35,3 +35,46 @@ def tracking(empty_store, tmp_path, monkeypatch):
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+@pytest.fixture
+def make_bundle(tmp_path):
+    """Return a function that writes a small real bundle; keywords replace fields of the manifest."""
+    import numpy as np
+
+    from codesign.core.build import Evidence, Resources, Timing
+    from codesign.core.fixed_point import FixedPoint
+    from codesign.core.integer_network import IntegerNetwork
+    from codesign.core.operations import Input, Linear, Quantize, Relu
+    from codesign.synthesis.bundle import interface_of, write_bundle
+
+    weight = np.array([[3, -2, 5, 0], [1, 7, -4, 2], [-6, 0, 1, 3]])
+    network = IntegerNetwork((
+        Input((), (3,), (FixedPoint(6, 3),)),
+        Linear((0,), weight, np.array([1, -2, 0, 4]), 3, 2),
+        Relu((1,)),
+        Quantize((2,), (FixedPoint(8, 5, is_signed=False),)),
+    ))  # fmt: skip
+    inputs = np.random.default_rng(0).integers(-32, 32, (1000, 3))
+
+    def make(name="bundle", **fields):
+        folder = tmp_path / name
+        values = {
+            "name": "jets",
+            "task": "jets:particles=8",
+            "board": "vu13p",
+            "interface": interface_of(network, ("pt", "eta", "phi"), ("g", "q", "w", "z"), {"scale": [1.0, 2.0, 4.0]}),
+            "timing": Timing(5, 1, 4.0, is_simulated=True),
+            "resources": [
+                Resources("estimate", "adder graph", lut=120),
+                Resources("synthesis", "yosys", lut=99, ff=40),
+            ],
+            "evidence": [Evidence("rtl", "verilator", 1000, 0)],
+            "metrics": {"accuracy": 0.75, "error": 0.25},
+            "provenance": {"seed": 0},
+            "gates": {"limits met": True, "exact": True, "on the front": True},
+        }
+        files = {"rtl/top.v": "module top; endmodule\n", "network.qonnx.onnx": b"\x08\x07"}
+        return folder, write_bundle(folder, network, inputs, files, **(values | fields))
+
+    return make

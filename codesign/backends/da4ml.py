@@ -47,8 +47,8 @@ TOOL = f"da4ml {VERSION}"
 WIDEST = 45  # bits; da4ml takes widths from float64 logarithms, which tell 2^45 from 2^45 + 1 but not much beyond
 HARDWARE = HWConfig(adder_size=1, carry_size=-1, latency_cutoff=-1)  # every adder is one unit of delay
 SHELL = Path(__file__).parent / "rtl" / "axis_shell.v"
-# Nanoseconds of a stage: fixed part, and for each adder in it. ECP5: four routed designs (127, 111, 93, 71 MHz at 1, 2, 3,
-# 5 adders). UltraScale+: da4ml's practice of 5 adders at 200 MHz. 7 series: between both. To plan with, no timing report.
+# Nanoseconds of a stage: a fixed part, and one for each adder in it. ECP5: four routed designs (127, 111, 93, 71 MHz at
+# 1, 2, 3, 5 adders). UltraScale+: da4ml's practice of 5 adders at 200 MHz. 7 series: between both. A rule to plan with.
 STAGE_NS = {"xcup": (1.5, 0.7), "xc7": (3.0, 1.0), "ecp5": (6.2, 1.55)}
 
 Value = Any  # an int (a constant) or a FixedVariable
@@ -93,7 +93,7 @@ def trace(network: IntegerNetwork) -> CombLogic:
 
 
 def interpret(network: IntegerNetwork, mantissas: np.ndarray) -> np.ndarray:
-    """Return the output mantissas (batch, *output_shape), int64, that da4ml's interpreter computes for the adder graph."""
+    """Return the output mantissas (batch, *output_shape), int64, that da4ml's interpreter computes."""
     flat = mantissas.reshape(len(mantissas), -1).astype(np.float64)
     return trace(network).predict(flat).astype(np.int64).reshape(len(mantissas), *network.output_shape)
 
@@ -234,7 +234,9 @@ class _Solver:
                 carry_size=HARDWARE.carry_size,
                 search_all_decompose_dc=False,
             )
-        return _constants(reduce(lambda x, graph: _replay(graph, x), self.solutions[key].solutions, variables)) + constant
+        return (
+            _constants(reduce(lambda x, graph: _replay(graph, x), self.solutions[key].solutions, variables)) + constant
+        )
 
 
 def _replay(graph: CombLogic, inputs: Sequence[Value]) -> np.ndarray:

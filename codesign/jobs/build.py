@@ -1,4 +1,4 @@
-"""From an integer network to a bundle: build every view for a board, prove them equal, and write what is to be shipped."""
+"""From an integer network to a bundle: build every view for a board, prove them equal, write what is shipped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def make_firmware(
 
     Args:
         network: What is built.
-        trial: Where it comes from; feasible and on the front.
+        trial: Where it comes from: a member of the front of its compression run.
+        task: Says how outputs are scored, and what inputs and outputs mean.
+        data: Its validation split gives vectors, its test split the final score.
+        board: Where it shall run.
         clock_ns: Clock period; 0 for the board's.
         vectors: Golden vectors from validation data, edge rows beside them.
         folder: Where views are built.
