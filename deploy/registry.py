@@ -30,7 +30,7 @@ def table(name: str = "", is_ready: bool = False, board: str = "", where: str = 
     for limit in limits:
         if limit.limit is None:
             raise InvalidValueError(
-                f"A limit reads {limit.metric!r}; allowed: a number with a limit, lut_synthesis<=30000."
+                f"A limit reads {limit.metric!r}; allowed: such as lut_synthesis<=30000."
             )
     versions = list_versions(name)
     known = {key for version in versions for key in version.numbers}
@@ -64,7 +64,7 @@ def pull(reference: str, target: Path | None = None) -> str:
         if _holds(target, version):
             return f"{target}: holds {version} already"
         raise InvalidValueError(
-            f"{target} exists and is not {version} as registered; remove it, or choose another --to."
+            f"{target} exists and is not {version} as registered; remove it, or choose another folder with --to."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

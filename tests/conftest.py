@@ -28,17 +28,34 @@ def empty_store(tmp_path_factory):
 @pytest.fixture
 def tracking(empty_store, tmp_path, monkeypatch):
     """A tracking store in the test's folder, in use; returns the folder."""
-    folder = tmp_path / "tracking"
+    return use_store(empty_store, tmp_path / "tracking", monkeypatch)
+
+
+def use_store(empty_store, folder, patch):
+    """Copy the empty store into a new folder and use it."""
     folder.mkdir()
     shutil.copyfile(empty_store, folder / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):
-        monkeypatch.delenv(name, raising=False)
+        patch.delenv(name, raising=False)
     return folder
 
 
+@pytest.fixture(scope="module")
+def module_tracking(empty_store, tmp_path_factory):
+    """A tracking store that the tests of a module share."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield use_store(empty_store, tmp_path_factory.mktemp("shared") / "tracking", patch)
+
+
 @pytest.fixture
-def make_bundle(tmp_path):
+def make_bundle(tmp_path, write_small_bundle):
+    """Return a function that writes a small real bundle in the test's folder; keywords replace fields."""
+    return lambda name="bundle", **fields: write_small_bundle(tmp_path / name, **fields)
+
+
+@pytest.fixture(scope="session")
+def write_small_bundle():
     """Return a function that writes a small real bundle; keywords replace fields of the manifest."""
     import numpy as np
 
@@ -57,8 +74,7 @@ def make_bundle(tmp_path):
     ))  # fmt: skip
     inputs = np.random.default_rng(0).integers(-32, 32, (1000, 3))
 
-    def make(name="bundle", **fields):
-        folder = tmp_path / name
+    def write(folder, **fields):
         values = {
             "name": "jets",
             "task": "jets:particles=8",
@@ -77,4 +93,4 @@ def make_bundle(tmp_path):
         files = {"rtl/top.v": "module top; endmodule\n", "network.qonnx.onnx": b"\x08\x07"}
         return folder, write_bundle(folder, network, inputs, files, **(values | fields))
 
-    return make
+    return write

@@ -9,7 +9,7 @@ Source: Sun et al., da4ml: distributed arithmetic for real-time neural networks 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from da4ml.trace import FixedVariable, HWConfig, comb_trace, to_pipeline
 from da4ml.trace.ops.reduce_utils import reduce as balanced
 from da4ml.types import CombLogic, Pipeline, QInterval, minimal_kif
 
+from codesign.backends.rtl.shell import Field, wrap
 from codesign.core.build import BuildPlan, Resources, Timing
-from codesign.core.bus import bus_bits
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import Fixed, FixedPoint, Overflow, Rounding, fit, shift
 from codesign.core.integer_network import IntegerNetwork
@@ -46,7 +46,6 @@ from codesign.core.operations import (
 TOOL = f"da4ml {VERSION}"
 WIDEST = 45  # bits; da4ml takes widths from float64 logarithms, which tell 2^45 from 2^45 + 1 but not much beyond
 HARDWARE = HWConfig(adder_size=1, carry_size=-1, latency_cutoff=-1)  # every adder is one unit of delay
-SHELL = Path(__file__).parent / "rtl" / "axis_shell.v"
 # Nanoseconds of a stage: a fixed part, and one for each adder in it. ECP5: four routed designs (127, 111, 93, 71 MHz at
 # 1, 2, 3, 5 adders). UltraScale+: da4ml's practice of 5 adders at 200 MHz. 7 series: between both. A rule to plan with.
 STAGE_NS = {"xcup": (1.5, 0.7), "xc7": (3.0, 1.0), "ecp5": (6.2, 1.55)}
@@ -101,8 +100,8 @@ def interpret(network: IntegerNetwork, mantissas: np.ndarray) -> np.ndarray:
 def estimate(network: IntegerNetwork, cutoff: int = 5, clock_ns: float = 5.0) -> tuple[Resources, Timing]:
     """Return resources and timing without any synthesis: a fraction of a second for small networks.
 
-    LUTs are the cost of the adder graph, FFs the bits between its pipeline stages; there are no DSPs and no BRAMs. On 66
-    designs the cost ranked as Yosys did (Spearman .999) with a median error of 2.5 % after scaling.
+    LUTs are the cost of the adder graph, FFs the bits between its pipeline stages; there are no DSPs and no BRAMs. On
+    66 designs the cost ranked as Yosys did (Spearman .999), with a median error of 2.5 % after scaling.
 
     Args:
         network: The network, fully unrolled: initiation interval 1.
@@ -142,9 +141,8 @@ def plan(network: IntegerNetwork, name: str, cutoff: int) -> BuildPlan:
     for path in sorted(static.glob("*.v")):
         if f" {path.stem} #(" in body:
             files[path.name] = path.read_text()
-    files["axis_shell.v"] = SHELL.read_text()
-    files[f"{top}.v"] = _top(network, pipeline, top, core)
-    return BuildPlan(top, files)
+    fields = _fields(pipeline.inp_qint), _fields(pipeline.out_qint)
+    return BuildPlan(top, files | wrap(network, core, top, fields, _latency(pipeline)))
 
 
 def _check(network: IntegerNetwork) -> None:
@@ -157,7 +155,7 @@ def _check(network: IntegerNetwork) -> None:
             )
         if isinstance(operation, Linear) and np.abs(operation.weight).max(initial=0) >= 1 << 24:
             raise UnsupportedError(
-                f"Step {i} (Linear) has a weight of more than 24 bits, which the RTL view's solver rounds; use fewer bits."
+                f"Step {i} (Linear) has a weight of more than 24 bits, which the RTL view's solver rounds; use fewer."
             )
 
 
@@ -184,28 +182,31 @@ def _apply(operation: Operation, x: list[np.ndarray], points: list[int], point: 
     """Return the result of one step: object arrays of values, from the binary points of the inputs to the result's."""
     match operation:
         case Linear():
-            scale, offset = point - points[0] - operation.weight_fraction_bits, point - operation.bias_fraction_bits
             rows = x[0].reshape(-1, x[0].shape[-1])
-            y = _scale(np.stack([solver.multiply(row, operation.weight) for row in rows]), scale)
-            return (y + (operation.bias.astype(object) << offset)).reshape(*x[0].shape[:-1], -1)
+            products = np.stack([solver.multiply(row, operation.weight) for row in rows])
+            products = _scale(products, point - points[0] - operation.weight_fraction_bits)
+            y = products + (operation.bias.astype(object) << (point - operation.bias_fraction_bits))
+            y = y.reshape(*x[0].shape[:-1], -1)
         case Affine():
-            scale, offset = point - points[0] - operation.scale_fraction_bits, point - operation.offset_fraction_bits
-            return x[0] * (operation.scale.astype(object) << scale) + (operation.offset.astype(object) << offset)
+            scale = operation.scale.astype(object) << (point - points[0] - operation.scale_fraction_bits)
+            y = x[0] * scale + (operation.offset.astype(object) << (point - operation.offset_fraction_bits))
         case Quantize():
-            return _quantize(operation, x[0], points[0], point)
+            y = _quantize(operation, x[0], points[0], point)
         case Relu():
-            return _each(lambda v: v.relu() if isinstance(v, FixedVariable) else max(v, 0), x[0])
+            y = _each(lambda v: v.relu() if isinstance(v, FixedVariable) else max(v, 0), x[0])
         case LeakyRelu(slope_bits=slope_bits):
-            return _each(lambda v: _leaky(v, slope_bits), x[0])
+            y = _each(lambda v: _leaky(v, slope_bits), x[0])
         case Sum(axis=axis, keep=keep):
-            return _reduced(lambda a, b: a + b, x[0], axis, keep)
+            y = _reduced(lambda a, b: a + b, x[0], axis, keep)
         case Max(axis=axis, keep=keep):
-            return _reduced(_maximum, x[0], axis, keep)
+            y = _reduced(_maximum, x[0], axis, keep)
         case Add():
-            return _scale(x[0], point - points[0]) + _scale(x[1], point - points[1])
+            y = _scale(x[0], point - points[0]) + _scale(x[1], point - points[1])
         case Reshape() | Transpose() | Patches():
-            return operation.compute(Fixed(x[0][None], 0)).mantissa[0]
-    raise UnsupportedError(f"The RTL view builds no operation {type(operation).__name__}; allowed: those of core.")
+            y = operation.compute(Fixed(x[0][None], 0)).mantissa[0]
+        case _:
+            raise UnsupportedError(f"The RTL view builds no operation {type(operation).__name__}; use those of core.")
+    return y
 
 
 class _Solver:
@@ -383,72 +384,7 @@ def _latency(pipeline: Pipeline) -> int:
     return len(pipeline.solutions) + 1
 
 
-def _top(network: IntegerNetwork, pipeline: Pipeline, name: str, core: str) -> str:
-    """Return the top module: uniform element widths outside, the core's own widths inside."""
-    inputs, outputs = (list(_fields(q)) for q in (pipeline.inp_qint, pipeline.out_qint))
-    source, target = network.ranges[0].format(), network.output_format
-    in_width, out_width = bus_bits(network.input_shape, source.width), bus_bits(network.output_shape, target.width)
-    taken = [f"s_axis_tdata[{i * source.width + low} +: {bits}]" for i, (bits, low, _) in enumerate(inputs) if bits]
-    given, position = [], 0
-    for bits, low, is_signed in outputs:
-        if target.width:
-            given.append(_resized(position, bits, low, is_signed, target.width))
-        position += bits
-    core_in, core_out = sum(b for b, *_ in inputs), position
-    reverse = ",\n        ".join
-    return f"""`timescale 1 ns / 1 ps
-
-// {len(inputs)} inputs of {source}, {len(outputs)} outputs of {target}; element 0 in the least significant bits.
-module {name} (
-    input aclk,
-    input aresetn,
-    input [{in_width - 1}:0] s_axis_tdata,
-    input s_axis_tvalid,
-    output s_axis_tready,
-    output [{out_width - 1}:0] m_axis_tdata,
-    output m_axis_tvalid,
-    input m_axis_tready
-);
-    wire [{core_in - 1}:0] core_in = {{
-        {reverse(reversed(taken))}
-    }};
-    wire [{core_out - 1}:0] core_out;
-    wire [{out_width - 1}:0] result = {{
-        {reverse(reversed(given)) or "1'b0"}
-    }};
-
-    {core} core (.clk(aclk), .model_inp(core_in), .model_out(core_out));
-
-    axis_shell #(.WIDTH({out_width}), .LATENCY({_latency(pipeline)})) shell (
-        .aclk(aclk),
-        .aresetn(aresetn),
-        .s_axis_tvalid(s_axis_tvalid),
-        .s_axis_tready(s_axis_tready),
-        .result(result),
-        .m_axis_tdata(m_axis_tdata),
-        .m_axis_tvalid(m_axis_tvalid),
-        .m_axis_tready(m_axis_tready)
-    );
-endmodule
-"""
-
-
-def _fields(intervals: list[QInterval]) -> Iterator[tuple[int, int, bool]]:
-    """Yield width, lowest bit in the mantissa, and sign of every element as the core packs it."""
-    for interval in intervals:
-        is_signed, _, fraction_bits = minimal_kif(interval)
-        yield _width(interval), -fraction_bits, bool(is_signed)
-
-
-def _resized(position: int, bits: int, low: int, is_signed: bool, width: int) -> str:
-    """Return the Verilog of one output element: a field of the core's output, moved up by `low`, in `width` bits."""
-    kept = min(bits, width - low)
-    if kept <= 0:  # nothing, or bits that the network's exact ranges prove to be zero
-        return f"{width}'b0"
-    parts = [f"core_out[{position} +: {kept}]"]
-    if low:
-        parts.append(f"{low}'b0")
-    if width > low + kept:
-        fill = f"core_out[{position + bits - 1}]" if is_signed else "1'b0"
-        parts.insert(0, f"{{{width - low - kept}{{{fill}}}}}")
-    return parts[0] if len(parts) == 1 else "{" + ", ".join(parts) + "}"
+def _fields(intervals: list[QInterval]) -> list[Field]:
+    """Return width, lowest bit in the mantissa, and sign of every element as the core packs it."""
+    kifs = [minimal_kif(interval) for interval in intervals]
+    return [Field(sum(kif), -kif.fractional, bool(kif.keep_negative)) for kif in kifs]

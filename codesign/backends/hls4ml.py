@@ -80,8 +80,8 @@ def plan(network: IntegerNetwork, name: str = "network", part: str = PART, clock
 def simulation(project: BuildPlan) -> BuildPlan:
     """Return the plan that compiles a project with g++ into `simulate`, a program from mantissas to mantissas."""
     sources = (f"firmware/{project.name}.cpp", "simulate.cpp")
-    # -w: the vendor's headers warn by the hundred.
-    command = ("g++", "-O1", "-std=c++17", "-w", "-I.", "-Ifirmware", "-Ifirmware/ap_types", *sources, "-o", "simulate")
+    # -w: the vendor headers warn by the hundred. Without exceptions, 4,000 constants compile four times faster.
+    command = ("g++", "-O1", "-std=c++17", "-fno-exceptions", "-w", "-I.", "-Ifirmware", "-Ifirmware/ap_types", *sources, "-o", "simulate")
     return BuildPlan(f"{project.name}_simulation", project.files, command, ("simulate",))
 
 

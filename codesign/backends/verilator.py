@@ -91,24 +91,24 @@ def simulate(
             AXI-Stream protocol (a result changes or vanishes while it waits, or one too many comes).
     """
     source, target = network.ranges[0].format(), network.output_format
-    in_bits, out_bits = bus_bits(network.input_shape, source.width), bus_bits(network.output_shape, target.width)
-    words, latency, ii = drive(rtl, pack(mantissas, source.width), in_bits, out_bits, stall_seed, folder)
+    bits = bus_bits(network.input_shape, source.width), bus_bits(network.output_shape, target.width)
+    words, latency, ii = drive(rtl, pack(mantissas, source.width), bits, stall_seed, folder)
     return Simulation(unpack(words, network.output_shape, target.width, target.is_signed), latency, ii)
 
 
 def drive(
-    rtl: BuildPlan, words: np.ndarray, in_bits: int, out_bits: int, stall_seed: int, folder: Path
+    rtl: BuildPlan, words: np.ndarray, bits: tuple[int, int], stall_seed: int, folder: Path
 ) -> tuple[np.ndarray, int, int]:
-    """Run the RTL on bus content (vectors, words), uint32; return the results' bus content, latency and interval."""
+    """Run the RTL on bus content (vectors, words), uint32, of buses of `bits`; return results, latency and interval."""
     tool = find_tool()
     program = run_plan(plan(rtl), folder, tool) / "obj" / "Vtop"
     count = len(words)
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch) / "inputs.bin", Path(scratch) / "outputs.bin"
         inputs.write_bytes(words.astype("<u4").tobytes())
-        numbers = [str(n) for n in (count, in_bits, out_bits, stall_seed)]
+        numbers = [str(n) for n in (count, *bits, stall_seed)]
         text = run_command((str(program.resolve()), str(inputs), str(outputs), *numbers), Path(scratch), RUN_LIMIT_S)
-        results = np.frombuffer(outputs.read_bytes(), dtype="<u4").reshape(-1, -(-out_bits // 32))
+        results = np.frombuffer(outputs.read_bytes(), dtype="<u4").reshape(-1, -(-bits[1] // 32))
     fields = text.split()
     found = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
     if found["received"] != count:

@@ -1,4 +1,4 @@
-"""Logic synthesis with Yosys: resources of the RTL on an FPGA family, and the netlist as plain Verilog for simulation."""
+"""Logic synthesis with Yosys: resources of the RTL on an FPGA family, and the netlist as Verilog for simulation."""
 
 from __future__ import annotations
 
@@ -38,20 +38,38 @@ class Family(NamedTuple):
 
 
 # Memory in LUTs: AMD UG474 and UG574, tables of distributed RAM (an 8-LUT slice holds one RAM32M16 or RAM64M8).
-_XILINX_LUT = {f"LUT{n}": 1 for n in range(1, 7)} | {
-    "SRL16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8,
-}  # fmt: skip
-_XILINX_FF = dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE", "FDRE_1", "FDSE_1", "FDCE_1", "FDPE_1"), 1)
+_XILINX_MEMORY = {"SRL16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM32M": 4, "RAM64M": 4}
+_XILINX_LUT = {f"LUT{n}": 1 for n in range(1, 7)} | _XILINX_MEMORY | {"RAM32M16": 8, "RAM64M8": 8}
+_XILINX_FF = {f"FD{kind}{edge}": 1 for kind in ("RE", "SE", "CE", "PE") for edge in ("", "_1")}
+_XILINX_CELLS = "+/xilinx/cells_sim.v"
 
 FAMILIES = {
-    "xcup": Family("synth_xilinx -family xcup -noiopad -noclkbuf -flatten", "+/xilinx/cells_sim.v", _XILINX_LUT, _XILINX_FF,
-                   {"RAMB18E2": 18, "RAMB36E2": 36}, {"DSP48E2": 1}),
-    "xc7": Family("synth_xilinx -family xc7 -noiopad -noclkbuf -flatten", "+/xilinx/cells_sim.v", _XILINX_LUT, _XILINX_FF,
-                  {"RAMB18E1": 18, "RAMB36E1": 36}, {"DSP48E1": 1}),
-    # Lattice FPGA-TN-02204: a carry cell takes both LUTs of a slice, a 16x4 memory three slices.
-    "ecp5": Family("synth_ecp5", "+/ecp5/cells_sim.v", {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}, {"TRELLIS_FF": 1},
-                   {"DP16KD": 18, "PDPW16KD": 18}, {"MULT18X18D": 1, "ALU54B": 0}),
-}  # fmt: skip
+    "xcup": Family(
+        "synth_xilinx -family xcup -noiopad -noclkbuf -flatten",
+        _XILINX_CELLS,
+        lut=_XILINX_LUT,
+        ff=_XILINX_FF,
+        bram_kbit={"RAMB18E2": 18, "RAMB36E2": 36},
+        dsp={"DSP48E2": 1},
+    ),
+    "xc7": Family(
+        "synth_xilinx -family xc7 -noiopad -noclkbuf -flatten",
+        _XILINX_CELLS,
+        lut=_XILINX_LUT,
+        ff=_XILINX_FF,
+        bram_kbit={"RAMB18E1": 18, "RAMB36E1": 36},
+        dsp={"DSP48E1": 1},
+    ),
+    # Lattice FPGA-TN-02204: a carry cell takes both LUTs of a slice, a memory of 16 x 4 bits takes three slices.
+    "ecp5": Family(
+        "synth_ecp5",
+        "+/ecp5/cells_sim.v",
+        lut={"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
+        ff={"TRELLIS_FF": 1},
+        bram_kbit={"DP16KD": 18, "PDPW16KD": 18},
+        dsp={"MULT18X18D": 1},
+    ),
+}
 
 
 @cache
@@ -129,5 +147,5 @@ def parse(text: str, family: str, tool: str) -> Resources:
 
 
 def netlist(rtl: BuildPlan, folder: Path) -> BuildPlan:
-    """Return the netlist that a finished synthesis left in `folder`, as a design that can be simulated in place of `rtl`."""
+    """Return the netlist that a finished synthesis left in `folder`, to be simulated in place of `rtl`."""
     return BuildPlan(rtl.name, {"netlist.v": (folder / "netlist.v").read_text()})

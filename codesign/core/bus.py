@@ -1,7 +1,7 @@
 """Mantissas on a bus: how a tensor becomes bits, the same for the RTL's ports, simulation and the board's driver.
 
-Element 0 of the row-major tensor stands in the least significant bits, then element 1, without gaps; every element takes
-`width` bits, in two's complement. As bytes or words the bus is little-endian, its last word filled with zeros.
+Element 0 of the row-major tensor stands in the least significant bits, then element 1, without gaps; every element
+takes `width` bits, in two's complement. As bytes or words the bus is little-endian, its last word filled with zeros.
 """
 
 from __future__ import annotations

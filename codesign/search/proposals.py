@@ -13,11 +13,11 @@ from hyperopt.base import JOB_STATE_DONE
 
 from codesign.core.architecture import Architecture
 from codesign.core.errors import CodesignError
+from codesign.core.space import SearchSpace
 from codesign.core.task import Objective
 from codesign.core.trial import Fidelity, Trial
 from codesign.search.space import choices_of, every_filling, find_choices, sample, to_hyperopt
 from codesign.search.suggest import Suggest, Values, trial_documents
-from codesign.core.space import SearchSpace
 
 Precheck = Callable[[Architecture], Mapping[str, float]]
 _ENUMERABLE = 20_000  # fillings of a space that is searched to its end when suggestions repeat themselves
@@ -65,7 +65,7 @@ class Proposer:
         self._best = np.array([o.cost(bounds) if bounds and o.metric in bounds else -math.inf for o in self._ranked])
         self._domain, self._trials = Domain(choices_of, to_hyperopt(space)), Trials()
         self._docs: dict[str, dict] = {}
-        self._prechecked: dict[str, Mapping[str, float] | str] = {}
+        self._prechecked: dict[str, Mapping[str, float]] = {}
         self._asked: set[str] = set()
         self._finished: list[np.ndarray] = []  # costs of feasible trials at full fidelity
         self._rest = every_filling(space) if space.size() <= _ENUMERABLE else None
@@ -130,7 +130,10 @@ class Proposer:
 
     def known(self, choices: Values) -> np.ndarray:
         """Return the losses that are known before an evaluation, NaN where unknown."""
-        metrics = self._metrics(self._space.fill_from(dict(choices)))
+        try:
+            metrics = self._metrics(self._space.fill_from(dict(choices)))
+        except CodesignError:
+            metrics = {}
         return np.array([o.cost(metrics) if o.metric in metrics else math.nan for o in self._ranked])
 
     def accepts(self, choices: Values) -> bool:

@@ -13,10 +13,11 @@ from hyperopt.base import miscs_update_idxs_vals
 from codesign.search.encoding import Encoding, History, encoding_of, history_of
 
 STARTUP = 16  # random trials before an algorithm learns
-ATTEMPTS = 64  # candidates looked at before the last one is suggested as it is
+ATTEMPTS = 200  # candidates looked at before the last one is suggested as it is
 
 Values = Mapping[str, Any]
-Known = Callable[[Values], "np.ndarray | None"]
+Known = Callable[[Values], np.ndarray]
+Accepts = Callable[[Values], bool]
 
 
 class Candidates(Protocol):
@@ -33,12 +34,22 @@ class Candidates(Protocol):
 
 
 class Suggest(Protocol):
-    """hyperopt's plug-in interface, with the optional `known`."""
+    """hyperopt's plug-in interface, with two optional arguments: give them with `functools.partial`.
+
+    `accepts` takes a candidate's values by label and returns whether it is worth an evaluation (it may break a limit);
+    `known` returns the losses that are known before an evaluation, NaN where unknown.
+    """
 
     candidates: Candidates
 
     def __call__(
-        self, new_ids: list[int], domain: Domain, trials: Trials, seed: int, known: Known | None = None
+        self,
+        new_ids: list[int],
+        domain: Domain,
+        trials: Trials,
+        seed: int,
+        accepts: Accepts | None = None,
+        known: Known | None = None,
     ) -> list[dict[str, Any]]:
         """Return a trial document for each id."""
         ...
@@ -50,36 +61,32 @@ def nothing_known(values: Values) -> np.ndarray:
 
 
 def as_suggest(candidates: Candidates) -> Suggest:
-    """Return the hyperopt algorithm that suggests the first candidate that is new and worth an evaluation.
-
-    Its optional argument `known` takes a candidate's values by label and returns the losses that are known before an
-    evaluation, NaN where unknown, or None if the candidate must not be evaluated, such as one that breaks a limit. Give
-    it with `functools.partial`.
-    """
+    """Return the hyperopt algorithm that suggests the first candidate that is new and accepted."""
 
     def suggest(
-        new_ids: list[int], domain: Domain, trials: Trials, seed: int, known: Known | None = None
+        new_ids: list[int],
+        domain: Domain,
+        trials: Trials,
+        seed: int,
+        accepts: Accepts | None = None,
+        known: Known | None = None,
     ) -> list[dict[str, Any]]:
         encoding, history = encoding_of(domain), history_of(domain, trials)
         docs, taken = [], set(history.seen)
         for position, tid in enumerate(new_ids):
             rng = np.random.default_rng([seed, position])
-            row = _first_accepted(candidates(encoding, history, rng, known or nothing_known), encoding, taken, known)
+            row = np.empty(0)
+            for candidate in itertools.islice(candidates(encoding, history, rng, known or nothing_known), ATTEMPTS):
+                values = encoding.decode(candidate)
+                row = encoding.encode(values)  # a quantized value moves to its grid
+                if row.tobytes() not in taken and (accepts is None or accepts(values)):
+                    break
             taken.add(row.tobytes())
             docs += trial_documents(tid, encoding.decode(row), domain, trials)
         return docs
 
     suggest.candidates = candidates  # type: ignore[attr-defined]
     return suggest  # type: ignore[return-value]
-
-
-def _first_accepted(rows: Iterator[np.ndarray], encoding: Encoding, taken: set[bytes], known: Known | None) -> np.ndarray:
-    row = np.empty(0)
-    for candidate in itertools.islice(rows, ATTEMPTS):
-        row = encoding.encode(encoding.decode(candidate))
-        if row.tobytes() not in taken and (known is None or known(encoding.decode(row)) is not None):
-            break
-    return row
 
 
 def trial_documents(tid: int, values: Values, domain: Domain, trials: Trials) -> list[dict[str, Any]]:

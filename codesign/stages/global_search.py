@@ -30,7 +30,6 @@ def run(options: GlobalSearch) -> str:
     Raises:
         CodesignError: A parameter names something that does not exist, the data is missing, or no trial finished.
     """
-    from codesign.core.pareto import front
     from codesign.jobs.context import load_task_and_data, objectives_of, work_folder
     from codesign.jobs.evaluate import Evaluator, trial_folder
     from codesign.search.study import run_study
@@ -64,8 +63,7 @@ def run(options: GlobalSearch) -> str:
             precheck=evaluator.precheck,
             on_trial=log,
         )
-        best = front(study.trials, objectives)
-        for trial in best:
+        for trial in study.front:
             tracked.log_folder(trial_folder(folder, trial.number), f"front/{trial.number}")
         report.log_study(tracked, task, data, study.trials, objectives)
     shutil.rmtree(folder)

@@ -72,7 +72,7 @@ def check_views(
 
 
 def first_wrong_step(network: IntegerNetwork, inputs: np.ndarray, simulate: Simulate, folder: Path) -> str:
-    """Return in words the first step after which the network, cut off there, differs between a view and the emulator."""
+    """Return in words the first step after which the network, cut off there, differs from the emulator in a view."""
     for i in range(1, len(network.operations)):
         part = IntegerNetwork(network.operations[: i + 1])
         kind = type(network.operations[i]).__name__

@@ -57,8 +57,8 @@ def require_fit(resources: Resources, board: Board) -> None:
         if needed is not None and needed > limit:
             unit = "kbit of BRAM" if name == "bram" else name.upper()
             raise UnsupportedError(
-                f"The design needs {needed:,.0f} {unit} ({resources.level}), {needed - limit:,.0f} more than the {limit:,} of "
-                f"{board.title}. Use fewer bits, more pruning or a larger board."
+                f"The design needs {needed:,.0f} {unit} ({resources.level}), {needed - limit:,.0f} more than the "
+                f"{limit:,} of {board.title}. Use fewer bits, more pruning or a larger board."
             )
 
 
@@ -68,6 +68,7 @@ def synthesize(
     clock_ns: float,
     folder: Path,
     vectors: GoldenVectors,
+    *,
     name: str = "network",
     more_views: Sequence[View] | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -122,9 +123,8 @@ def synthesize(
     for view in views:
         progress(f"{view.name}: {len(vectors)} vectors")
         evidence += check_views(network, vectors, [view], folder)
-    return SynthesisResult(
-        tuple(resources), rtl_view.timing or timing, tuple(evidence), rtl, files, tuple(skipped)
-    )  # fmt: skip
+    timing = rtl_view.timing or timing
+    return SynthesisResult(tuple(resources), timing, tuple(evidence), rtl, files, tuple(skipped))
 
 
 def software_views() -> list[View]:

@@ -84,7 +84,10 @@ def register_bundle(folder: Path, firmware: Firmware, run_id: str) -> int:
             is_complete = True
         finally:
             client.finalize_logged_model(model.model_id, "READY" if is_complete else "FAILED")
-        tags |= {key: repr(value) for key, value in values.items()} | {"numbers": ",".join(values)}
+        tags |= {key: repr(value) for key, value in values.items()} | {
+            "numbers": ",".join(values),
+            "model_id": model.model_id,
+        }
         try:
             client.create_registered_model(firmware.name)
         except MlflowException as error:
@@ -228,7 +231,7 @@ def _version(found: ModelVersion, aliases: Mapping[str, str]) -> Version:
         {key: float(tags[key]) for key in tags["numbers"].split(",")},
         tags["headline"],
         tags["run_id"],
-        str(found.model_id),
+        tags["model_id"],
         tags[_DIGEST],
     )
 

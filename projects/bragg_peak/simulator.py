@@ -33,17 +33,17 @@ class Detector:
         threshold_counts: Pixels below are set to zero before they are stored.
     """
 
-    height_counts: float = 5000.0
-    height_log: float = 1.3
+    height_counts: float = 1e4
+    height_log: float = 1.0
     height_min_counts: float = 1.2e3
     height_max_counts: float = 1.45e5
-    width_px: float = 2.0
-    width_log: float = 0.4
-    axis_ratio_log: float = 0.2
-    satellite_fraction: float = 0.5
+    width_px: float = 1.23
+    width_log: float = 0.2
+    axis_ratio_log: float = 0.3
+    satellite_fraction: float = 0.3
     separation_px: float = 1.5
-    separation_log: float = 0.4
-    gain: float = 30.0
+    separation_log: float = 0.2
+    gain: float = 60.0
     readout_counts: float = 30.0
     threshold_counts: float = 820.0
 

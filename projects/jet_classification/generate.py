@@ -17,8 +17,7 @@ import multiprocessing
 import os
 import signal
 import sys
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -70,6 +69,8 @@ def generate(jets: int, particles: int, seed: int, workers: int, out: Path) -> N
         workers: Processes.
         out: An .npz file.
     """
+    from codesign.core.plugins import load_sibling
+
     per_class = jets // len(CLASSES)
     jobs = [(seed, label, start, min(JETS_PER_CHUNK, per_class - start), particles)
             for start in range(0, per_class, JETS_PER_CHUNK) for label in range(len(CLASSES))]  # fmt: skip
@@ -88,7 +89,10 @@ def generate(jets: int, particles: int, seed: int, workers: int, out: Path) -> N
         pairs = by_class.reshape(len(CLASSES), per_class // 2, 2, *by_class.shape[2:])
         arrays[key] = pairs.swapaxes(0, 1).reshape(jets, *by_class.shape[2:])
     arrays["label"] = np.tile(np.repeat(np.arange(len(CLASSES), dtype=np.uint8), 2), per_class // 2)
-    write(out, {key: np.ascontiguousarray(array.T) for key, array in arrays.items()}, provenance(jets, particles, seed))
+    store = load_sibling(__file__, "store")
+    store.write(
+        out, {key: np.ascontiguousarray(array.T) for key, array in arrays.items()}, provenance(jets, particles, seed)
+    )
 
 
 def settings_key() -> str:
@@ -110,34 +114,6 @@ def provenance(jets: int, particles: int, seed: int) -> dict[str, Any]:
         "command": f"generate.py --jets {jets} --particles {particles} --seed {seed}",
         "versions": {p: importlib.metadata.version(p) for p in ("pythia8mc", "fastjet", "numpy")},
     }  # fmt: skip
-
-
-def content_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Return the sha256 of names, types, shapes and values: the same for the same content, however compressed."""
-    digest = hashlib.sha256()
-    for key in sorted(arrays):
-        array = np.ascontiguousarray(arrays[key])
-        digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
-
-
-def write(out: Path, arrays: Mapping[str, np.ndarray], record: dict[str, Any], method: int = zipfile.ZIP_LZMA) -> None:
-    """Write an .npz without pickle in one move, with `record` and the content's digest in its entry `provenance`."""
-    text = json.dumps(record | {"sha256": content_digest(arrays)}, sort_keys=True)
-    stored = {"provenance": np.frombuffer(text.encode(), np.uint8)} | dict(arrays)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w", method) as archive:
-            for key, array in stored.items():
-                member = zipfile.ZipInfo(f"{key}.npy")
-                member.compress_type = method
-                with archive.open(member, "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, array, allow_pickle=False)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _silence() -> None:
@@ -276,6 +252,7 @@ def decode(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Parse the command line and generate."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, from a checkout that is not installed
     data = Path(os.environ.get("CODESIGN_DATA") or Path(__file__).parents[2] / "data") / Path(__file__).parent.name
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jets", type=int, default=60_000, help="number of jets, a multiple of 10")

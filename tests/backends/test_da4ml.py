@@ -143,7 +143,7 @@ def test_a_constant_network_is_refused_as_hardware_but_interpreted():
     [
         (
             1 << 24,
-            "Step 1 (Linear) has a weight of more than 24 bits, which the RTL view's solver rounds; use fewer bits.",
+            "Step 1 (Linear) has a weight of more than 24 bits, which the RTL view's solver rounds; use fewer.",
         ),
         (1 << 40, "Step 1 (Linear) is 48 bits wide; the RTL view takes up to 45. Quantize its input to fewer bits."),
     ],

@@ -1,5 +1,6 @@
 """The RTL, simulated, equals the emulator, whatever its neighbors on the stream do."""
 
+import contextlib
 import os
 import stat
 
@@ -17,7 +18,7 @@ from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, LeakyRelu, Linear, Quantize, Relu
 from tests.strategies import integer_networks, vectors_for
 
-NETWORKS = 40
+NETWORKS = 250
 VECTORS = 200
 
 
@@ -44,7 +45,7 @@ def small(tmp_path_factory):
     return network, rtl, folder
 
 
-def drawn(count, seed):
+def drawn(count):
     """Networks that hypothesis draws and the RTL view accepts."""
     networks = []
 
@@ -52,10 +53,9 @@ def drawn(count, seed):
     @given(integer_networks())
     def collect(network):
         if len(networks) < count:
-            try:
+            # a constant network is refused, which test_da4ml.py asks for
+            with contextlib.suppress(UnsupportedError):
                 networks.append((network, da4ml.plan(network, f"net{len(networks)}", 1 + len(networks) % 5)))
-            except UnsupportedError as error:
-                assert "No output of the network depends on its input" in str(error)
 
     collect()
     return networks
@@ -96,7 +96,7 @@ def bits_of(words, low, count):
 
 
 def test_the_rtl_of_random_networks_equals_the_emulator_under_stalls(tmp_path):
-    networks = drawn(NETWORKS, seed=1)
+    networks = drawn(NETWORKS)
     assert len(networks) == NETWORKS
     design, in_bits, out_bits = side_by_side(networks)
     vectors = [vectors_for(network, VECTORS) for network, _ in networks]
@@ -113,7 +113,7 @@ def test_the_rtl_of_random_networks_equals_the_emulator_under_stalls(tmp_path):
     padded[:, :in_bits] = joined
     words = np.packbits(padded, axis=-1, bitorder="little").view("<u4")
     for seed in (0, 1, 2):
-        results, _, _ = verilator.drive(design, words, in_bits, out_bits, seed, tmp_path / "all")
+        results, _, _ = verilator.drive(design, words, (in_bits, out_bits), seed, tmp_path / "all")
         low = 0
         for (network, rtl), mantissas in zip(networks, vectors, strict=True):
             target = network.output_format

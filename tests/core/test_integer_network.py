@@ -127,8 +127,7 @@ def test_the_digest_is_the_same_on_every_machine_and_changes_with_one_weight():
 
 def test_integers_that_may_not_fit_int64_are_refused():
     steps = [Input((), (1,), (FixedPoint(30, 30),))]
-    for i in range(3):
-        steps.append(Linear((i,), np.array([[1 << 12]]), np.array([0]), 0, 0))
+    steps += [Linear((i,), np.array([[1 << 12]]), np.array([0]), 0, 0) for i in range(3)]
     with pytest.raises(
         UnsupportedError, match=r"^Step 3 \(Linear\) needs 66 bits; allowed: 60\. Quantize its input to fewer bits\.$"
     ):
@@ -188,8 +187,8 @@ def test_inputs_of_another_shape_are_refused():
         ({"schema": 7}, "An integer network of schema 7 was received; allowed: 1."),
         (
             {"steps": [{"operation": "Sigmoid", "inputs": []}]},
-            "Step 0 of an integer network is 'Sigmoid'; allowed: Add, Affine, Input, LeakyRelu, Linear, Max, Patches, Quantize, "
-            "Relu, Reshape, Sum, Transpose.",
+            "Step 0 of an integer network is 'Sigmoid'; allowed: Add, Affine, Input, LeakyRelu, Linear, Max, Patches, "
+            "Quantize, Relu, Reshape, Sum, Transpose.",
         ),
     ],
 )

@@ -16,15 +16,34 @@ from codesign.tracking.store import ROOT
 from deploy.__main__ import main
 
 
-@pytest.fixture
-def registered(tracking, make_bundle, tmp_path, monkeypatch):
-    """Two versions of jets, the first of them promoted; the current directory is the test's."""
-    monkeypatch.chdir(tmp_path)
+def register_two(write, folder):
+    """Register two versions of jets and promote the first."""
     with start_stage("synthesize", "jets:particles=8", {}) as run:
-        register_bundle(*make_bundle("one"), run.id)
-        register_bundle(*make_bundle("two", board="pynq_z2", metrics={"accuracy": 0.5, "error": 0.5}), run.id)
+        register_bundle(*write(folder / "one"), run.id)
+        second = write(folder / "two", board="pynq_z2", metrics={"accuracy": 0.5, "error": 0.5})
+        register_bundle(*second, run.id)
     promote("jets", 1, Objective("error"))
+
+
+@pytest.fixture(scope="module")
+def registry(module_tracking, write_small_bundle):
+    """Two versions of jets that tests only read."""
+    register_two(write_small_bundle, module_tracking)
+
+
+@pytest.fixture
+def registered(registry, tmp_path, monkeypatch):
+    """The same; the current directory is the test's."""
+    monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def own_registry(tracking, write_small_bundle, tmp_path, monkeypatch):
+    """Two versions of jets in a store that the test may damage; returns its folder."""
+    register_two(write_small_bundle, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tracking
 
 
 def deploy(capsys, *arguments):
@@ -109,17 +128,17 @@ def test_pull_refuses_to_overwrite_anything_else(registered, capsys):
     assert deploy(capsys, "pull", "jets/1", "--to", "two-again")[0] == 1
 
 
-def test_pull_leaves_nothing_behind_when_the_store_was_changed(registered, tracking, capsys):
-    for weights in tracking.glob("mlartifacts/**/models/*/artifacts/network/network.npz"):
+def test_pull_leaves_nothing_behind_when_the_store_was_changed(own_registry, tmp_path, capsys):
+    for weights in own_registry.glob("mlartifacts/**/models/*/artifacts/network/network.npz"):
         weights.write_bytes(b"")
     status, _, err = deploy(capsys, "pull", "jets")
     assert status == 1
     assert "1 file(s) are changed, first network/network.npz" in err
-    assert list((registered / "bundles").iterdir()) == []
+    assert list((tmp_path / "bundles").iterdir()) == []
 
 
-def test_pull_refuses_a_store_in_which_manifest_and_files_were_changed_together(registered, tracking, capsys):
-    for manifest in tracking.glob(f"mlartifacts/**/models/*/artifacts/{MANIFEST}"):
+def test_pull_refuses_a_store_in_which_manifest_and_files_were_changed_together(own_registry, capsys):
+    for manifest in own_registry.glob(f"mlartifacts/**/models/*/artifacts/{MANIFEST}"):
         (manifest.parent / "rtl" / "top.v").write_text("module top; initial $finish; endmodule\n")
         sign(manifest.parent)
     status, _, err = deploy(capsys, "pull", "jets")

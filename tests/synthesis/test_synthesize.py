@@ -37,7 +37,9 @@ def test_a_small_network_goes_all_the_way_and_is_not_built_twice(tmp_path):
     net, steps = network(), []
     golden = golden_vectors(net)
     emulator = View("emulator", "numpy", lambda n, x, _: n.emulate(x))
-    result = synthesize(net, BOARD, 0.0, tmp_path, golden, "small net", [emulator], steps.append)
+    result = synthesize(
+        net, BOARD, 0.0, tmp_path, golden, name="small net", more_views=[emulator], progress=steps.append
+    )
     assert result.skipped == ()
     assert result.is_exact
     assert [e.view for e in result.evidence] == ["emulator", "rtl", "netlist"]
@@ -53,7 +55,7 @@ def test_a_small_network_goes_all_the_way_and_is_not_built_twice(tmp_path):
 
     built = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("Vtop")}
     assert len(built) == 2
-    again = synthesize(net, BOARD, 0.0, tmp_path, golden, "small net", [])
+    again = synthesize(net, BOARD, 0.0, tmp_path, golden, name="small net", more_views=[])
     assert again.is_exact
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("Vtop")} == built
 

@@ -1,0 +1,311 @@
+"""The quantized network of a float one, in steps that map one to one onto integer operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codesign.compress.quantizers import Quantized, QuantizedAffine, QuantizedConv2d, QuantizedLinear, Quantizer
+from codesign.core.architecture import Architecture
+from codesign.core.errors import InvalidValueError, UnsupportedError
+from codesign.core.fixed_point import Rounding
+from codesign.core.layers import (
+    Activation,
+    Conv2d,
+    Flatten,
+    Layer,
+    Linear,
+    Norm,
+    Parallel,
+    Pool,
+    Reshape,
+    Shape,
+    Transpose,
+    require_buildable,
+)
+from codesign.core.operations import finest
+from codesign.network import Activate, BatchNorm, Branches, Rearrange, Row
+
+
+class Sum(nn.Module):
+    """Sum over one axis, times 2^-mean_bits; `axis` counts without the batch, from 0."""
+
+    def __init__(self, axis: int, *, keep: bool, mean_bits: int) -> None:
+        super().__init__()
+        self.axis, self.keep, self.mean_bits = axis, keep, mean_bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(self.axis + 1, keepdim=self.keep) * 2.0**-self.mean_bits
+
+
+class Add(nn.Module):
+    """Sum of two results."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class Concat(nn.Module):
+    """Results side by side along the last axis."""
+
+    def forward(self, *x: Tensor) -> Tensor:
+        return torch.cat(x, dim=-1)
+
+
+class QuantizedNetwork(nn.Module):
+    """A network that computes in float what integers will compute, and can be trained.
+
+    Attributes:
+        steps: Modules; the first is the input's quantizer, the last gives the exact outputs.
+        wiring: For each step the steps whose results it takes; the first takes the input.
+        names: For each step the layer it comes from, for messages.
+        input_shape: Shape of the input without the batch.
+    """
+
+    def __init__(
+        self, steps: Sequence[nn.Module], wiring: Sequence[tuple[int, ...]], names: Sequence[str], input_shape: Shape
+    ) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        self.wiring = tuple(wiring)
+        self.names = tuple(names)
+        self.input_shape = input_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trace(x)[-1]
+
+    def trace(self, x: Tensor) -> list[Tensor]:
+        """Return the result of every step."""
+        results = [self.steps[0](x)]
+        for step, inputs in zip(self.steps[1:], self.wiring[1:], strict=True):
+            results.append(step(*(results[i] for i in inputs)))
+        return results
+
+    def weighted(self) -> list[Quantized]:
+        """Return the linear and convolution steps: those whose weights can be pruned."""
+        return [step for step in self.steps if isinstance(step, QuantizedLinear | QuantizedConv2d)]
+
+    def input_grid(self, step: int) -> int:
+        """Return the fraction bits of what `step` takes, which a quantizer before it fixed."""
+        source = self.wiring[step][0]
+        module = self.steps[source]
+        return finest(module.formats) if isinstance(module, Quantizer) else self.input_grid(source)
+
+
+def quantize(
+    architecture: Architecture,
+    module: Row,
+    bits: int,
+    calibration_inputs: np.ndarray,
+    *,
+    activation_bits: int | None = None,
+    input_bits: int | None = None,
+) -> QuantizedNetwork:
+    """Return the quantized network of a trained float one, without further training.
+
+    A batch norm over the last axis right after a linear layer or a convolution is folded into it. Every multiplication
+    takes an input of few bits: activations are rounded right after each activation function, and wherever else a wide
+    result would reach a multiplication, a sum or a branch. The outputs are exact.
+
+    Args:
+        architecture: What `module` was built from.
+        module: The float network.
+        bits: Width of all weights (the sign included), and of activations if nothing else is said.
+        calibration_inputs: (rows, *input_shape); formats are chosen for them.
+        activation_bits: Width of the activations.
+        input_bits: Width of the inputs.
+
+    Raises:
+        UnsupportedError: A layer has no exact integer form; the message names it.
+        InvalidValueError: A width is not allowed, or there is nothing to calibrate with.
+    """
+    require_buildable(architecture.layers)
+    widths = (bits, activation_bits or bits, input_bits or activation_bits or bits)
+    if min(widths) < 2 or max(widths) > 16:
+        raise InvalidValueError(f"The widths of weights, activations and inputs are {widths}; allowed: 2 to 16 bits.")
+    builder = _Builder(weight_bits=widths[0], activation_bits=widths[1])
+    entry = Quantizer(widths[2], Rounding.HALF_EVEN, is_signed=None, is_per_entry=True)
+    value = builder.add(entry, (), "input", _Value(-1, architecture.input_shape, is_narrow=True))
+    end = builder.row(architecture.layers, module, value, "layer", is_last=True)
+    builder.settled(end, "the output")
+    network = QuantizedNetwork(builder.steps, builder.wiring, builder.names, architecture.input_shape)
+    calibrate(network, calibration_inputs)
+    return network.eval()
+
+
+@torch.no_grad()
+def calibrate(network: QuantizedNetwork, inputs: np.ndarray) -> None:
+    """Choose all formats anew, step by step, each on what the steps before it make of `inputs`.
+
+    Raises:
+        InvalidValueError: There are no inputs, or they are of the wrong shape.
+    """
+    if inputs.shape[1:] != network.input_shape or not len(inputs):
+        raise InvalidValueError(
+            f"The calibration inputs have shape {inputs.shape}; allowed: one or more rows of {network.input_shape}."
+        )
+    x = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
+    results: list[Tensor] = []
+    for i, (step, sources) in enumerate(zip(network.steps, network.wiring, strict=True)):
+        arguments = [results[j] for j in sources] or [x]
+        if isinstance(step, Quantizer):
+            step.calibrate(arguments[0])
+        elif isinstance(step, Quantized):
+            step.calibrate(network.input_grid(i))
+        results.append(step(*arguments))
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What is known about a result while the network is built.
+
+    Attributes:
+        step: Step that gives it.
+        shape: Its shape without the batch.
+        gain: The float network's value is the result times this, which the next multiplication absorbs.
+        is_narrow: It came straight out of a quantizer, shape changes and maxima apart.
+        is_nonnegative: It cannot be below zero.
+    """
+
+    step: int
+    shape: Shape
+    gain: float = 1.0
+    is_narrow: bool = False
+    is_nonnegative: bool = False
+
+
+class _Builder:
+    def __init__(self, weight_bits: int, activation_bits: int) -> None:
+        self.weight_bits, self.activation_bits = weight_bits, activation_bits
+        self.steps: list[nn.Module] = []
+        self.wiring: list[tuple[int, ...]] = []
+        self.names: list[str] = []
+
+    def add(self, module: nn.Module, inputs: tuple[int, ...], name: str, value: _Value) -> _Value:
+        self.steps.append(module)
+        self.wiring.append(inputs)
+        self.names.append(name)
+        return replace(value, step=len(self.steps) - 1)
+
+    def narrow(self, value: _Value, name: str) -> _Value:
+        """Return the value with few bits."""
+        if value.is_narrow:
+            return value
+        quantizer = Quantizer(
+            self.activation_bits, Rounding.HALF_UP, is_signed=False if value.is_nonnegative else True
+        )
+        return self.add(quantizer, (value.step,), f"quantizer of {name}", replace(value, is_narrow=True))
+
+    def settled(self, value: _Value, name: str) -> _Value:
+        """Return the value with its gain multiplied in."""
+        if value.gain == 1.0:
+            return value
+        value = self.narrow(value, name)
+        scale, offset = torch.full((1,), value.gain), torch.zeros(1)
+        module = QuantizedAffine(scale, offset, self.weight_bits, len(value.shape) - 1)
+        return self.add(module, (value.step,), f"gain of {name}", replace(value, gain=1.0, is_narrow=False))
+
+    def row(self, layers: Sequence[Layer], modules: Row, value: _Value, path: str, *, is_last: bool) -> _Value:
+        """Add a row of layers; `is_last` if nothing follows it."""
+        todo = list(zip(layers, modules, strict=True))
+        position = 0
+        while position < len(todo):
+            layer, module = todo[position]
+            name = f"{path} {position} ({layer})"
+            norm = None
+            if position + 1 < len(todo) and isinstance(layer, Linear | Conv2d):
+                following, norm_module = todo[position + 1]
+                rank = len(value.shape)
+                if isinstance(following, Norm) and following.axis % rank == rank - 1:
+                    norm = norm_module
+            position += 1 if norm is None else 2
+            value = self.layer(layer, module, norm, value, name)
+            if isinstance(layer, Activation) and not (is_last and position == len(todo)):
+                value = self.narrow(value, name)
+        return value
+
+    def layer(self, layer: Layer, module: nn.Module, norm: nn.Module | None, value: _Value, name: str) -> _Value:
+        shape = layer.output_shape(value.shape)
+        match layer:
+            case Linear() | Conv2d():
+                value = self.narrow(value, name)
+                weight, bias = _folded(module, norm, value.gain)
+                if isinstance(layer, Linear):
+                    step: nn.Module = QuantizedLinear(weight, bias, self.weight_bits)
+                else:
+                    step = QuantizedConv2d(weight, bias, self.weight_bits, _padding(layer))
+                return self.add(step, (value.step,), name, _Value(0, shape))
+            case Norm(axis=axis):
+                value = self.narrow(value, name)
+                scale, offset = _affine(module)
+                axes_after = len(shape) - 1 - axis % len(shape)
+                step = QuantizedAffine(scale * value.gain, offset, self.weight_bits, axes_after)
+                return self.add(step, (value.step,), name, _Value(0, shape))
+            case Activation(kind="identity"):
+                return value
+            case Activation(kind="relu"):
+                return self.add(module, (value.step,), name, replace(value, is_nonnegative=True))
+            case Activation():
+                return self.add(module, (value.step,), name, replace(value, is_narrow=False))
+            case Pool(kind="max") | Flatten() | Reshape() | Transpose():
+                return self.add(module, (value.step,), name, replace(value, shape=shape))
+            case Pool(kind=kind, axis=axis, keep=keep):
+                value = self.narrow(value, name)
+                entries = value.shape[axis]
+                mean_bits = math.ceil(math.log2(entries)) if kind == "mean" else 0
+                # a mean over n entries is the sum, times 2^-mean_bits, times this gain (1 for a power of two)
+                gain = value.gain * (2**mean_bits / entries if kind == "mean" else 1.0)
+                step = Sum(axis % len(value.shape), keep=keep, mean_bits=mean_bits)
+                new = replace(value, shape=shape, gain=gain, is_narrow=entries == 1 and value.is_narrow)
+                return self.add(step, (value.step,), name, new)
+            case Parallel():
+                return self.branches(layer, module, value, shape, name)
+        raise UnsupportedError(f"The {name} has no exact integer form here; use a layer that has one.")
+
+    def branches(self, layer: Parallel, module: nn.Module, value: _Value, shape: Shape, name: str) -> _Value:
+        assert isinstance(module, Branches)
+        value = self.narrow(self.settled(value, name), name)
+        results = []
+        for i, (branch, row) in enumerate(zip(layer.branches, module.branches, strict=True)):
+            path = f"{name} branch {i} layer"
+            results.append(self.settled(self.row(branch, row, value, path, is_last=False), path))
+        merged = _Value(0, shape, is_nonnegative=all(r.is_nonnegative for r in results))
+        if layer.merge == "concat":
+            return self.add(Concat(), tuple(r.step for r in results), name, merged)
+        total = results[0]
+        for result in results[1:]:
+            total = self.add(Add(), (total.step, result.step), name, merged)
+        return total
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return scale and offset of a batch norm in eval mode."""
+    assert isinstance(norm, BatchNorm)
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return scale.detach(), (norm.bias - norm.running_mean * scale).detach()
+
+
+def _folded(module: nn.Module, norm: nn.Module | None, gain: float) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a linear layer or convolution that absorbs the gain before and the norm after it."""
+    weight, bias = module.weight.detach() * gain, module.bias.detach()
+    if norm is None:
+        return weight, bias
+    scale, offset = _affine(norm)
+    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), bias * scale + offset
+
+
+def _padding(layer: Conv2d) -> int:
+    if layer.padding == "same" and layer.kernel % 2 == 0:
+        raise UnsupportedError(
+            f"A convolution with an even kernel of {layer.kernel} and padding 'same' pads unevenly, which no hardware "
+            "view builds; use an odd kernel or padding 'valid'."
+        )
+    return layer.kernel // 2 if layer.padding == "same" else 0
+
+
+__all__ = ["Activate", "Add", "Concat", "QuantizedNetwork", "Rearrange", "Sum", "calibrate", "quantize"]

@@ -1,0 +1,178 @@
+"""Modules that compute in float exactly what integers will: every scale is a power of two, every gradient Brevitas'.
+
+The straight-through operators are Brevitas'. Its `IntQuant` module computes the same values and gradients (a test holds
+them equal) in twice the time, because it derives constants such as the clamping range anew in each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from brevitas.function.ops_ste import floor_ste, round_ste, tensor_clamp_ste
+from torch import Tensor, nn
+
+from codesign.core.fixed_point import FixedPoint, Rounding
+
+COARSEST, FINEST = -24, 24  # fraction bits that calibration may choose
+
+
+class Quantizer(nn.Module):
+    """Rounds and saturates activations to fixed-point formats: one for all, or one per entry of the last axis.
+
+    Attributes:
+        bits: Width of every format.
+        is_signed: For each format; None until calibration where it depends on the data.
+        rounding: Half-even at the input, where the host rounds; half-up inside, which costs no hardware wherever the
+            half can be part of a bias (see `lower`).
+        formats: Set by `calibrate`.
+    """
+
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, bits: int, rounding: Rounding, *, is_signed: bool | None, is_per_entry: bool = False) -> None:
+        super().__init__()
+        self.bits = bits
+        self.rounding = rounding
+        self.is_signed = is_signed
+        self.is_per_entry = is_per_entry
+        self.formats: tuple[FixedPoint, ...] = ()
+        for name in ("scale", "low", "high"):
+            self.register_buffer(name, torch.ones(()), persistent=False)
+
+    def calibrate(self, x: Tensor) -> None:
+        """Choose the formats that represent a sample of activations with the least mean squared error."""
+        columns = x.detach().reshape(-1, x.shape[-1] if self.is_per_entry else 1)
+        signed = [self.is_signed] * columns.shape[1] if self.is_signed is not None else (columns < 0).any(0).tolist()
+        highest = torch.tensor([float((1 << (self.bits - s)) - 1) for s in signed]).to(columns)
+        lowest = torch.tensor([-float(s << (self.bits - 1)) for s in signed]).to(columns)
+        fraction_bits = best_fraction_bits(columns, lowest, highest)
+        self.set_formats(
+            [FixedPoint(self.bits, self.bits - f, s) for f, s in zip(fraction_bits.tolist(), signed, strict=True)]
+        )
+
+    def set_formats(self, formats: Sequence[FixedPoint]) -> None:
+        """Use these formats: one, or one per entry of the last axis."""
+        self.formats = tuple(formats)
+        kind = {"dtype": self.scale.dtype, "device": self.scale.device}
+        self.scale = torch.tensor([f.scale for f in formats], **kind)
+        self.low = torch.tensor([f.minimum * f.scale for f in formats], **kind)
+        self.high = torch.tensor([f.maximum * f.scale for f in formats], **kind)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mantissa = x / self.scale
+        rounded = round_ste(mantissa) if self.rounding is Rounding.HALF_EVEN else floor_ste(mantissa + 0.5)
+        return torch.clamp(rounded * self.scale, self.low, self.high)
+
+
+class Quantized(nn.Module):
+    """A layer whose weights lie on power-of-two grids, one for each output, and its bias on the grid of the products.
+
+    A grid of its own for each output costs nothing where every weight is built as constant wiring.
+
+    Attributes:
+        weight: Real weights, outputs first; trained, and rounded in every forward pass.
+        bias: Real bias, one for each output.
+        mask: 0 where a weight is pruned, else 1.
+        weight_fraction_bits: int64 (outputs,), set by `calibrate`.
+        input_fraction_bits: Grid of the input.
+    """
+
+    mask: Tensor
+    scale: Tensor
+    bias_scale: Tensor
+    limit: Tensor
+    weight_fraction_bits: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, bits: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach().clone())
+        self.bias = nn.Parameter(bias.detach().clone())
+        self.bits = bits
+        self.input_fraction_bits = 0
+        self.register_buffer("mask", torch.ones_like(weight))
+        for name in ("scale", "bias_scale", "limit", "weight_fraction_bits"):
+            self.register_buffer(name, torch.ones(()), persistent=False)
+
+    def calibrate(self, input_fraction_bits: int) -> None:
+        """Choose for each output the grid that represents its weights with the least mean squared error."""
+        rows = (self.weight * self.mask).detach().reshape(len(self.weight), -1)
+        highest = torch.full((len(rows),), float((1 << (self.bits - 1)) - 1)).to(rows)
+        self.weight_fraction_bits = best_fraction_bits(rows.T, -highest, highest)
+        self.input_fraction_bits = input_fraction_bits
+        scale = torch.ldexp(torch.ones_like(self.bias), -self.weight_fraction_bits).detach()
+        self.bias_scale = scale * 2.0**-input_fraction_bits
+        self.scale = scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+        self.limit = self.scale * highest[0]
+
+    def quantized_weight(self) -> Tensor:
+        """Return the masked weights on their grids; symmetric, so that a weight and its negative cost the same."""
+        rounded = round_ste(self.weight * self.mask / self.scale) * self.scale
+        return tensor_clamp_ste(rounded, -self.limit, self.limit)
+
+    def quantized_bias(self) -> Tensor:
+        """Return the bias on the grid of the products."""
+        return round_ste(self.bias / self.bias_scale) * self.bias_scale
+
+    def bias_fraction_bits(self) -> Tensor:
+        """Return the fraction bits of each bias."""
+        return self.weight_fraction_bits + self.input_fraction_bits
+
+
+class QuantizedLinear(Quantized):
+    """A dense layer over the last axis; `weight` is (outputs, inputs)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.quantized_weight(), self.quantized_bias())
+
+
+class QuantizedConv2d(Quantized):
+    """A convolution over (batch, height, width, channels); `weight` is (outputs, inputs, kernel, kernel)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, bits: int, padding: int) -> None:
+        super().__init__(weight, bias, bits)
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 3, 1, 2)
+        return F.conv2d(x, self.quantized_weight(), self.quantized_bias(), padding=self.padding).permute(0, 2, 3, 1)
+
+
+class QuantizedAffine(Quantized):
+    """A multiplication and an addition of constants along one axis: a batch norm that no linear layer can absorb.
+
+    `weight` and `bias` are (entries of the axis,).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, bits: int, axes_after: int) -> None:
+        super().__init__(weight, bias, bits)
+        self.view = (-1, *[1] * axes_after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.quantized_weight().view(self.view) + self.quantized_bias().view(self.view)
+
+
+def best_fraction_bits(values: Tensor, low: Tensor, high: Tensor, candidates: int = 4) -> Tensor:
+    """Return for each column the grid on which clipping and rounding together err least in the mean square.
+
+    Args:
+        values: (samples, columns).
+        low: Smallest mantissa of each column.
+        high: Largest mantissa of each column.
+        candidates: Grids tried: the finest one that clips nothing, and the next finer ones.
+
+    Returns:
+        int64 (columns,).
+    """
+    reach = torch.maximum(values.amax(0) / high, values.amin(0) / low.clamp(max=-1.0)).clamp(min=2.0**-40)
+    coarse = (-reach.log2().ceil()).clamp(COARSEST, FINEST - candidates)
+    best, least = coarse, torch.full_like(coarse, torch.inf)
+    for finer in range(candidates):
+        scale = torch.exp2(-(coarse + finer))
+        error = ((values / scale).round().clamp(low, high) * scale - values).square().mean(0)
+        best = torch.where(error < least, coarse + finer, best)
+        least = torch.minimum(error, least)
+    return best.round().long()
