@@ -1,4 +1,4 @@
-"""An `Architecture` as a float torch network, built from its primitive layers, and its weights on disk without pickle."""
+"""An `Architecture` as a float torch network, built from its primitive layers; its weights on disk without pickle."""
 
 from __future__ import annotations
 
@@ -134,6 +134,7 @@ class Activate(nn.Module):
     def __init__(self, layer: Activation) -> None:
         super().__init__()
         self.kind = layer.kind
+        self.slope_bits = layer.slope_bits
         self.slope = 2.0**-layer.slope_bits if layer.slope_bits else 0.01
 
     def forward(self, x: Tensor) -> Tensor:
@@ -189,7 +190,7 @@ class Branches(nn.Module):
         return total
 
 
-def _module(layer: Layer, shape: Shape) -> nn.Module:
+def _module(layer: Layer, shape: Shape) -> nn.Module:  # noqa: PLR0911 - one line for each kind of layer
     match layer:
         case Linear(width=width):
             return nn.Linear(shape[-1], width)

@@ -141,11 +141,18 @@ def _(operation: Linear, result: Range, x: Range) -> Step:
 
 
 @describe.register
-def _(operation: Quantize, result: Range, x: Range) -> Step:  # noqa: ARG001
+def _(operation: Quantize, result: Range, x: Range) -> Step:
     modes = f"{ROUNDINGS[operation.rounding]},{OVERFLOWS[operation.overflow]}"
+    source = container(x)
 
     def conversion(target: FixedPoint) -> str:
-        return f"return res_T(ap_{str(target)[:-1]},{modes}>(x));" if target.width else "return res_T(0);"
+        if not target.width:
+            return "return res_T(0);"
+        lost = x.fraction_bits - target.fraction_bits
+        # ap_fixed asks for the highest lost bit even where the number has none there: widen it before.
+        wide = FixedPoint(max(source.width, lost), max(source.width, lost) - x.fraction_bits, source.is_signed)
+        value = "x" if wide == source else f"ap_{wide}(x)"
+        return f"return res_T(ap_{str(target)[:-1]},{modes}>({value}));"
 
     if len(set(operation.formats)) == 1:
         body = conversion(operation.formats[0])

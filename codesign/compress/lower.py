@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,13 +12,13 @@ import torch
 from torch import nn
 
 from codesign.compress.quantize import Add, Concat, QuantizedNetwork, Sum
-from codesign.compress.quantizers import Quantized, QuantizedAffine, QuantizedConv2d, QuantizedLinear, Quantizer
+from codesign.compress.quantizers import Quantized, QuantizedAffine, QuantizedConv2d, Quantizer
 from codesign.core import operations as ops
 from codesign.core.errors import ExactnessError, UnsupportedError
 from codesign.core.fixed_point import Rounding
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.layers import Flatten, Pool, Reshape, Transpose
-from codesign.core.operations import Operation, Range, finest
+from codesign.core.layers import Pool, Transpose
+from codesign.core.operations import Operation
 from codesign.network import Activate, Rearrange
 
 
@@ -33,7 +34,7 @@ def lower(quantized: QuantizedNetwork) -> IntegerNetwork:
     lowering = _Lowering(quantized)
     for step, inputs in zip(quantized.steps, quantized.wiring, strict=True):
         lowering.step(step, tuple(lowering.results[i] for i in inputs))
-    return IntegerNetwork(tuple(lowering.operations))
+    return IntegerNetwork(_absorb_halves(lowering.operations))
 
 
 def require_agreement(quantized: QuantizedNetwork, network: IntegerNetwork, inputs: np.ndarray) -> None:
@@ -61,9 +62,7 @@ def require_agreement(quantized: QuantizedNetwork, network: IntegerNetwork, inpu
 class _Lowering:
     def __init__(self, quantized: QuantizedNetwork) -> None:
         self.operations: list[Operation] = []
-        self.ranges: list[Range] = []
         self.results: list[int] = []
-        self.uses = [sum(i in w for w in quantized.wiring) for i in range(len(quantized.steps))]
         self.input_shape = quantized.input_shape
 
     def add(self, operation: Operation) -> int:
@@ -75,15 +74,15 @@ class _Lowering:
             case Quantizer() if not inputs:
                 result = self.add(ops.Input((), self.input_shape, step.formats, step.rounding))
             case Quantizer():
-                result = self.add(ops.Quantize(inputs, step.formats, self.absorb_half(step, inputs[0])))
+                result = self.add(ops.Quantize(inputs, step.formats, step.rounding))
             case Quantized():
                 result = self.multiply(step, inputs)
             case Sum(axis=axis, keep=keep, mean_bits=mean_bits):
                 result = self.add(ops.Sum(inputs, axis, keep, mean_bits))
             case Add():
                 result = self.add(ops.Add(inputs))
-            case Concat():
-                result = self.concatenate(inputs)
+            case Concat(widths=widths):
+                result = self.concatenate(widths, inputs)
             case Activate(kind="relu"):
                 result = self.add(ops.Relu(inputs))
             case Activate(kind="leaky_relu", slope_bits=slope_bits):
@@ -93,3 +92,54 @@ class _Lowering:
             case _:
                 raise UnsupportedError(f"A step {type(step).__name__} has no integer form; use the steps of quantize.")
         self.results.append(result)
+
+    def multiply(self, step: Quantized, inputs: tuple[int, ...]) -> int:
+        weight, bias, weight_fraction_bits = step.integers()
+        grids = weight_fraction_bits, weight_fraction_bits + step.input_fraction_bits
+        if isinstance(step, QuantizedAffine):
+            return self.add(ops.Affine(inputs, weight.reshape(step.view), bias.reshape(step.view), *grids))
+        if isinstance(step, QuantizedConv2d):
+            kernel = weight.shape[-1]
+            if kernel > 1 or step.stride > 1:
+                inputs = (self.add(ops.Patches(inputs, kernel, step.padding, step.stride)),)
+            weight = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))  # (row * column * channel, outputs)
+        else:
+            weight = weight.T  # (inputs, outputs)
+        return self.add(ops.Linear(inputs, weight, bias, *grids))
+
+    def concatenate(self, widths: Sequence[int], inputs: tuple[int, ...]) -> int:
+        """Place each result among zeros and add: exact, and nothing but wires in hardware."""
+        total, zeros = -1, np.zeros(sum(widths), dtype=np.int64)
+        for i, source in enumerate(inputs):
+            place = np.eye(widths[i], sum(widths), k=sum(widths[:i]), dtype=np.int64)
+            placed = self.add(ops.Linear((source,), place, zeros, 0, 0))
+            total = placed if i == 0 else self.add(ops.Add((total, placed)))
+        return total
+
+    def rearrange(self, step: Rearrange, inputs: tuple[int, ...]) -> int:
+        match step.layer:
+            case Pool(keep=keep):
+                return self.add(ops.Max(inputs, step.axis - 1, keep))
+            case Transpose(axes=axes):
+                return self.add(ops.Transpose(inputs, axes))
+        return self.add(ops.Reshape(inputs, step.shape))
+
+
+def _absorb_halves(operations: list[Operation]) -> tuple[Operation, ...]:
+    """Replace rounding half up by truncation where the operation before can add the half."""
+    result = list(operations)
+    uses = Counter(j for operation in operations for j in operation.inputs)
+    for i, quantizer in enumerate(operations):
+        if not isinstance(quantizer, ops.Quantize) or quantizer.rounding is not Rounding.HALF_UP:
+            continue
+        source = quantizer.inputs[0]
+        if isinstance(operations[source], ops.Relu) and uses[source] == 1:
+            source = operations[source].inputs[0]
+        linear = operations[source]
+        if not isinstance(linear, ops.Linear) or uses[source] > 1 or len(quantizer.formats) > 1:
+            continue
+        lost = linear.bias_fraction_bits - quantizer.formats[0].fraction_bits
+        if lost > 0:
+            result[source] = replace(linear, bias=linear.bias + (1 << (lost - 1)))
+        result[i] = replace(quantizer, rounding=Rounding.FLOOR)
+    return tuple(result)

@@ -29,7 +29,7 @@ from codesign.core.layers import (
     require_buildable,
 )
 from codesign.core.operations import finest
-from codesign.network import Activate, BatchNorm, Branches, Rearrange, Row
+from codesign.network import BatchNorm, Branches, Row
 
 
 class Sum(nn.Module):
@@ -51,7 +51,11 @@ class Add(nn.Module):
 
 
 class Concat(nn.Module):
-    """Results side by side along the last axis."""
+    """Results side by side along the last axis, `widths` entries each."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
 
     def forward(self, *x: Tensor) -> Tensor:
         return torch.cat(x, dim=-1)
@@ -196,9 +200,7 @@ class _Builder:
         """Return the value with few bits."""
         if value.is_narrow:
             return value
-        quantizer = Quantizer(
-            self.activation_bits, Rounding.HALF_UP, is_signed=False if value.is_nonnegative else True
-        )
+        quantizer = Quantizer(self.activation_bits, Rounding.HALF_UP, is_signed=not value.is_nonnegative)
         return self.add(quantizer, (value.step,), f"quantizer of {name}", replace(value, is_narrow=True))
 
     def settled(self, value: _Value, name: str) -> _Value:
@@ -229,7 +231,9 @@ class _Builder:
                 value = self.narrow(value, name)
         return value
 
-    def layer(self, layer: Layer, module: nn.Module, norm: nn.Module | None, value: _Value, name: str) -> _Value:
+    def layer(  # noqa: PLR0911 - one case for each kind of layer
+        self, layer: Layer, module: nn.Module, norm: nn.Module | None, value: _Value, name: str
+    ) -> _Value:
         shape = layer.output_shape(value.shape)
         match layer:
             case Linear() | Conv2d():
@@ -238,7 +242,7 @@ class _Builder:
                 if isinstance(layer, Linear):
                     step: nn.Module = QuantizedLinear(weight, bias, self.weight_bits)
                 else:
-                    step = QuantizedConv2d(weight, bias, self.weight_bits, _padding(layer))
+                    step = QuantizedConv2d(weight, bias, self.weight_bits, _padding(layer), layer.stride)
                 return self.add(step, (value.step,), name, _Value(0, shape))
             case Norm(axis=axis):
                 value = self.narrow(value, name)
@@ -276,7 +280,7 @@ class _Builder:
             results.append(self.settled(self.row(branch, row, value, path, is_last=False), path))
         merged = _Value(0, shape, is_nonnegative=all(r.is_nonnegative for r in results))
         if layer.merge == "concat":
-            return self.add(Concat(), tuple(r.step for r in results), name, merged)
+            return self.add(Concat([r.shape[-1] for r in results]), tuple(r.step for r in results), name, merged)
         total = results[0]
         for result in results[1:]:
             total = self.add(Add(), (total.step, result.step), name, merged)
@@ -306,6 +310,3 @@ def _padding(layer: Conv2d) -> int:
             "view builds; use an odd kernel or padding 'valid'."
         )
     return layer.kernel // 2 if layer.padding == "same" else 0
-
-
-__all__ = ["Activate", "Add", "Concat", "QuantizedNetwork", "Rearrange", "Sum", "calibrate", "quantize"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from brevitas.function.ops_ste import floor_ste, round_ste, tensor_clamp_ste
@@ -101,7 +102,10 @@ class Quantized(nn.Module):
         """Choose for each output the grid that represents its weights with the least mean squared error."""
         rows = (self.weight * self.mask).detach().reshape(len(self.weight), -1)
         highest = torch.full((len(rows),), float((1 << (self.bits - 1)) - 1)).to(rows)
-        self.weight_fraction_bits = best_fraction_bits(rows.T, -highest, highest)
+        finest = best_fraction_bits(rows.T, -highest, highest)
+        # what is 2^bits smaller than the largest weights would vanish in the activations' common grid anyway
+        coarsest = finest[rows.any(1)].min() if rows.any() else finest.new_zeros(())
+        self.weight_fraction_bits = torch.where(rows.any(1), finest.clamp(max=coarsest + self.bits), coarsest)
         self.input_fraction_bits = input_fraction_bits
         scale = torch.ldexp(torch.ones_like(self.bias), -self.weight_fraction_bits).detach()
         self.bias_scale = scale * 2.0**-input_fraction_bits
@@ -117,9 +121,16 @@ class Quantized(nn.Module):
         """Return the bias on the grid of the products."""
         return round_ste(self.bias / self.bias_scale) * self.bias_scale
 
-    def bias_fraction_bits(self) -> Tensor:
-        """Return the fraction bits of each bias."""
-        return self.weight_fraction_bits + self.input_fraction_bits
+    def integers(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return the mantissas (int64) of weight and bias, and the fraction bits of the weight.
+
+        Both lie on the finest grid of all outputs; the bias has `input_fraction_bits` more.
+        """
+        fraction_bits = int(self.weight_fraction_bits.max())
+        exponent = torch.tensor(fraction_bits)
+        weight = torch.ldexp(self.quantized_weight().detach().double(), exponent)
+        bias = torch.ldexp(self.quantized_bias().detach().double(), exponent + self.input_fraction_bits)
+        return weight.numpy().astype(np.int64), bias.numpy().astype(np.int64), fraction_bits
 
 
 class QuantizedLinear(Quantized):
@@ -132,13 +143,14 @@ class QuantizedLinear(Quantized):
 class QuantizedConv2d(Quantized):
     """A convolution over (batch, height, width, channels); `weight` is (outputs, inputs, kernel, kernel)."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, bits: int, padding: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, bits: int, padding: int, stride: int = 1) -> None:
         super().__init__(weight, bias, bits)
-        self.padding = padding
+        self.padding, self.stride = padding, stride
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2)
-        return F.conv2d(x, self.quantized_weight(), self.quantized_bias(), padding=self.padding).permute(0, 2, 3, 1)
+        y = F.conv2d(x, self.quantized_weight(), self.quantized_bias(), self.stride, self.padding)
+        return y.permute(0, 2, 3, 1)
 
 
 class QuantizedAffine(Quantized):

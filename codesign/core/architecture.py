@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -98,8 +98,14 @@ class Architecture:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def describe(self) -> str:
-        """Return one line a person can read."""
-        return " → ".join(repr(b) for b in self.blocks)
+        """Return one line a person can read: the blocks, with the fields that differ from their defaults."""
+        return " → ".join(_brief(b) for b in self.blocks)
+
+
+def _brief(block: Block) -> str:
+    values = [(f, getattr(block, f.name)) for f in fields(block)]
+    shown = [f"{f.name}={value!r}" for f, value in values if f.default is MISSING or value != f.default]
+    return f"{type(block).__name__}({', '.join(shown)})"
 
 
 def _block(content: dict[str, Any]) -> Block:

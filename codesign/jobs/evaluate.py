@@ -15,6 +15,7 @@ from codesign.core.trial import Fidelity
 from codesign.jobs.context import load_task_and_data
 
 CALIBRATION_ROWS = 2048
+MARGIN = 0.25  # part of the cost of random weights by which trained ones may cost less
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,12 @@ class Evaluator:
 
     def __call__(self, architecture: Architecture, fidelity: Fidelity, seed: int, number: int) -> dict[str, float]:
         """Return the metrics of one trial and write its model and its HLS project."""
+        import torch
+
         from codesign import network, train
         from codesign.backends import hls4ml
+
+        torch.set_num_threads(1)  # threads of a tiny network wait for one another; workers are the parallelism
 
         require_buildable(architecture.layers)
         task, data = load_task_and_data(self.task)
@@ -54,13 +59,20 @@ class Evaluator:
         return metrics
 
     def precheck(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return what the hardware of an untrained candidate would cost: its weights are random, its widths are not."""
+        """Return what the hardware of an untrained candidate would cost at least: its weights are random.
+
+        Training moves the cost of an adder graph by some percent, so a margin keeps what might just fit.
+        """
+        import torch
+
         from codesign import network
 
         require_buildable(architecture.layers)
+        torch.set_num_threads(1)
         _, data = load_task_and_data(self.task)
         integers = quantize_trained(architecture, network.build(architecture, 0), data, self.bits)
-        return hardware_metrics(integers, architecture, self.bits)
+        metrics = hardware_metrics(integers, architecture, self.bits)
+        return metrics | {key: (1 - MARGIN) * metrics[key] for key in ("lut_estimate", "ff_estimate")}
 
 
 def trial_folder(folder: Path, number: int) -> Path:

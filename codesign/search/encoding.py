@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import NormalDist
@@ -113,26 +113,48 @@ class Encoding:
         return np.array([d.number(values[d.label]) if d.label in values else math.nan for d in self.dimensions])
 
 
+Run = tuple[np.ndarray, tuple[float, ...], float]  # a point, its losses (none if it failed), its violation
+
+
 @dataclass(frozen=True)
 class History:
-    """What is known when a suggestion is due.
+    """What is known when a suggestion is due. Of several runs of one point, the last one counts.
 
     Attributes:
         points: Finished trials (n, dimensions), oldest first.
         losses: Their losses (n, objectives), all minimized; NaN for a failed trial.
         violations: By how much each breaks its limits (n,); 0 for none, infinite for a failed trial.
         pending: Trials that are being evaluated (m, dimensions).
-        seen: Bytes of every row of `points` and `pending`.
+        runs: Every finished run, oldest first.
+        memory: What an algorithm keeps between calls; it may depend on the runs alone.
     """
 
     points: np.ndarray
     losses: np.ndarray
     violations: np.ndarray
     pending: np.ndarray
-    seen: frozenset[bytes] = field(repr=False)
+    runs: Sequence[Run] = field(repr=False)
+    memory: dict[Any, Any] = field(repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def seen(self) -> set[bytes]:
+        """Bytes of every row of `points` and `pending`."""
+        return {row.tobytes() for row in (*self.points, *self.pending)}
+
+    def first(self, runs: int) -> History:
+        """Return the history as it was after the first `runs` of its runs."""
+        return _history(self.runs[:runs], self.pending[:0], self.memory)
+
+
+def _history(runs: Sequence[Run], pending: np.ndarray, memory: dict[Any, Any]) -> History:
+    last = {run[0].tobytes(): run for run in runs}.values()
+    objectives = max((len(losses) for _, losses, _ in last), default=1)
+    points = np.array([point for point, _, _ in last]).reshape(-1, pending.shape[1])
+    losses = np.array([v or (math.nan,) * objectives for _, v, _ in last]).reshape(-1, objectives)
+    return History(points, losses, np.array([v for _, _, v in last], dtype=float), pending, runs, memory)
 
 
 def encoding_of(domain: Domain) -> Encoding:
@@ -208,34 +230,26 @@ def history_of(domain: Domain, trials: Trials) -> History:
     every limit is kept). Rows are remembered per trials object, so that a call costs little with a long history.
     """
     encoding = encoding_of(domain)
-    known = _rows.setdefault(trials, {})
-    finished, pending = [], []
+    finished, memory = _remembered.setdefault(trials, ({}, {}))
+    runs, pending = [], []
     for doc in trials.trials:
         if doc["state"] in (JOB_STATE_DONE, JOB_STATE_ERROR):
-            key = (doc["tid"], doc["version"])
-            if key not in known:
-                known[key] = _finished_row(encoding, doc)
-            finished.append(known[key])
+            if doc["tid"] not in finished:
+                finished[doc["tid"]] = _run(encoding, doc)
+            runs.append(finished[doc["tid"]])
         else:
             pending.append(encoding.encode(_values(doc)))
-    width = len(encoding.dimensions)
-    objectives = max((len(losses) for _, losses, _ in finished), default=1)
-    points = np.array([p for p, _, _ in finished]).reshape(-1, width)
-    losses = np.array([v if len(v) else [math.nan] * objectives for _, v, _ in finished]).reshape(-1, objectives)
-    seen = frozenset(row.tobytes() for row in (*points, *pending))
-    violations = np.array([v for _, _, v in finished], dtype=float)
-    return History(points, losses, violations, np.array(pending).reshape(-1, width), seen)
+    return _history(runs, np.array(pending).reshape(-1, len(encoding.dimensions)), memory)
 
 
-_Row = tuple[np.ndarray, tuple[float, ...], float]
-_rows: weakref.WeakKeyDictionary[Trials, dict[tuple[int, int], _Row]] = weakref.WeakKeyDictionary()
+_remembered: weakref.WeakKeyDictionary[Trials, tuple[dict[int, Run], dict[Any, Any]]] = weakref.WeakKeyDictionary()
 
 
 def _values(doc: Mapping[str, Any]) -> dict[str, float]:
     return {label: values[0] for label, values in doc["misc"]["vals"].items() if len(values)}
 
 
-def _finished_row(encoding: Encoding, doc: Mapping[str, Any]) -> _Row:
+def _run(encoding: Encoding, doc: Mapping[str, Any]) -> Run:
     result = doc["result"]
     losses = result.get("losses", [result["loss"]] if result.get("loss") is not None else [])
     row = encoding.encode(_values(doc))

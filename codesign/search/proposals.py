@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from hyperopt import STATUS_FAIL, STATUS_OK, Domain, Trials
@@ -64,15 +66,17 @@ class Proposer:
         self._precheck = precheck
         self._best = np.array([o.cost(bounds) if bounds and o.metric in bounds else -math.inf for o in self._ranked])
         self._domain, self._trials = Domain(choices_of, to_hyperopt(space)), Trials()
-        self._docs: dict[str, dict] = {}
+        self._docs: dict[int, dict[str, Any]] = {}  # of trials that are being evaluated
         self._prechecked: dict[str, Mapping[str, float]] = {}
         self._asked: set[str] = set()
         self._finished: list[np.ndarray] = []  # costs of feasible trials at full fidelity
         self._rest = every_filling(space) if space.size() <= _ENUMERABLE else None
         self.rejected: dict[str, str] = {}
         self._given = _unique(given)
-        for trial in history:
-            self._learn(trial)
+        for number, trial in enumerate(history, start=-len(history)):
+            if trial.choices:
+                self._docs[number] = self._document(trial.choices)
+            self.told(replace(trial, number=number))
 
     def propose(self, seed: np.random.SeedSequence) -> Proposal | None:
         """Return what to evaluate next, or `None` if no architecture is left that is new and worth an evaluation."""
@@ -81,9 +85,9 @@ class Proposer:
             if architecture.digest not in self._asked:
                 return Proposal(architecture, find_choices(self._space, architecture), is_given=True)
         first, second = (int(s) for s in seed.generate_state(2))
-        docs = self._suggest([len(self._docs)], self._domain, self._trials, first, self.accepts, self.known)
+        docs = self._suggest([len(self._trials.trials)], self._domain, self._trials, first, self.accepts, self.known)
         values = {label: v[0] for label, v in docs[0]["misc"]["vals"].items() if len(v)}
-        for choices in (values, *self._others(np.random.default_rng(second))):
+        for choices in itertools.chain([values], self._others(np.random.default_rng(second))):
             if self.accepts(choices):
                 choices = {label: int(option) for label, option in choices.items()}
                 return Proposal(self._space.fill_from(choices), choices)
@@ -96,37 +100,35 @@ class Proposer:
         else:
             yield from self._rest  # what was refused once stays refused, so no filling is looked at twice
 
-    def asked(self, architecture: Architecture, choices: Mapping[str, int]) -> None:
+    def asked(self, number: int, architecture: Architecture, choices: Mapping[str, int]) -> None:
         """Record that an architecture is being evaluated."""
         self._asked.add(architecture.digest)
         self._given = [a for a in self._given if a.digest != architecture.digest]
-        self._document(architecture, choices)
+        if choices:
+            self._docs[number] = self._document(choices)
 
     def told(self, trial: Trial) -> None:
-        """Record the result of a trial, also of one at a larger fidelity than before."""
-        self._learn(trial)
-
-    def _document(self, architecture: Architecture, choices: Mapping[str, int]) -> dict | None:
-        if choices and architecture.digest not in self._docs:
-            docs = trial_documents(len(self._docs), choices, self._domain, self._trials)
-            self._trials.insert_trial_docs(docs)
-            self._trials.refresh()
-            self._docs[architecture.digest] = self._trials.trials[-1]
-        return self._docs.get(architecture.digest)
-
-    def _learn(self, trial: Trial) -> None:
-        doc = self._document(trial.architecture, trial.choices)
+        """Record the result of a trial that was asked."""
         losses = [] if trial.failure else [o.cost(trial.metrics) for o in self._ranked]
-        violation = 0.0 if trial.failure else math.fsum(o.violation(trial.metrics) for o in self._objectives)
         if trial.fidelity == self._full:
             self._asked.add(trial.architecture.digest)
             if trial.is_feasible:
                 self._finished.append(np.array(losses))
-        if doc is not None and not (trial.failure and doc["state"] == JOB_STATE_DONE):
-            doc["state"], doc["version"] = JOB_STATE_DONE, doc["version"] + 1
-            status = STATUS_FAIL if trial.failure else STATUS_OK
-            doc["result"] = {"status": status, "loss": losses[0] if losses else None, "losses": losses}
-            doc["result"]["violation"] = violation
+        if trial.number in self._docs:
+            doc = self._docs.pop(trial.number)
+            doc["state"] = JOB_STATE_DONE
+            doc["result"] = {"status": STATUS_FAIL if trial.failure else STATUS_OK, "losses": losses}
+            if losses:
+                violation = math.fsum(o.violation(trial.metrics) for o in self._objectives)
+                doc["result"] |= {"loss": losses[0], "violation": violation}
+
+    def _document(self, choices: Mapping[str, int]) -> dict[str, Any]:
+        """Return hyperopt's document of a new trial, part of its history."""
+        docs = trial_documents(len(self._trials.trials), choices, self._domain, self._trials)
+        self._trials.insert_trial_docs(docs)
+        self._trials.refresh()
+        inserted: dict[str, Any] = self._trials.trials[-1]
+        return inserted
 
     def known(self, choices: Values) -> np.ndarray:
         """Return the losses that are known before an evaluation, NaN where unknown."""

@@ -296,7 +296,7 @@ class _Driver:
             self._digests.add(trial.architecture.digest)
             self._proposer.rejected |= event["rejected"]
             self._written |= set(event["rejected"])
-            self._proposer.asked(trial.architecture, trial.choices)
+            self._proposer.asked(number, trial.architecture, trial.choices)
         elif event["event"] == "start":
             self._starts[number] += 1
         elif event["event"] == "tell":

@@ -33,7 +33,8 @@ def run(options: GlobalSearch) -> str:
     from codesign.jobs.context import load_task_and_data, objectives_of, work_folder
     from codesign.jobs.evaluate import Evaluator, trial_folder
     from codesign.search.study import run_study
-    from codesign.tracking import lookup, report, runs
+    from codesign.tracking import lookup, runs
+    from codesign.tracking.summary import log_study
 
     task, data = load_task_and_data(options.task)
     objectives = objectives_of(task, options.objectives)
@@ -65,7 +66,9 @@ def run(options: GlobalSearch) -> str:
         )
         for trial in study.front:
             tracked.log_folder(trial_folder(folder, trial.number), f"front/{trial.number}")
-        report.log_study(tracked, task, data, study.trials, objectives)
+        saved = ", ".join(f"{count} by {cause}" for cause, count in study.saved.items() if count) or "none"
+        notes = f"\nArchitectures that never had to be trained: {saved}.\n"
+        log_study(tracked, f"{task.title}: {data.source}", study.trials, objectives, task.baselines, notes)
     shutil.rmtree(folder)
     return tracked.id
 

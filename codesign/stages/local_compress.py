@@ -35,7 +35,8 @@ def run(options: LocalCompress) -> str:
     """
     from codesign.core.pareto import front, spread
     from codesign.jobs.context import load_task_and_data, objectives_of, work_folder
-    from codesign.tracking import lookup, report, runs
+    from codesign.tracking import lookup, runs
+    from codesign.tracking.summary import log_study
 
     task, data = load_task_and_data(options.task)
     recipes = [
@@ -61,7 +62,7 @@ def run(options: LocalCompress) -> str:
                 files.rename(folder / str(trials[-1].number))
         for trial in front(trials, objectives):
             tracked.log_folder(folder / str(trial.number), f"front/{trial.number}")
-        report.log_study(tracked, task, data, trials, objectives)
+        log_study(tracked, f"{task.title}, compressed: {data.source}", trials, objectives)
     shutil.rmtree(folder)
     return tracked.id
 

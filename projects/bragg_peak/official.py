@@ -109,7 +109,9 @@ def _crops(path: Path, frame: np.ndarray, corner: np.ndarray) -> np.ndarray:
             raise _damaged(path, error) from error
     bad = int((~np.isfinite(crops)).any(axis=(1, 2)).sum())
     if bad:
-        raise DataError(f"The frames of {path} hold NaN or infinite values around {bad} peaks; get it from {ORIGIN} again.")
+        raise DataError(
+            f"The frames of {path} hold NaN or infinite values around {bad} peaks; get it from {ORIGIN} again."
+        )
     return crops
 
 

@@ -25,7 +25,7 @@ SPLITS = ("train", "validation", "test")
 
 def task(
     space: str = "buildable",
-    lut_limit: float = 40_000.0,
+    lut_limit: float = 60_000.0,
     samples: int = 40_000,
     label_jitter_px: float = 0.12,
     seed: int = 0,
@@ -47,8 +47,16 @@ def task(
             f"Task bragg_peak received samples={samples}, label_jitter_px={label_jitter_px}, lut_limit={lut_limit}; "
             "allowed: 10 or more samples, a jitter from 0 to below 1 px, a limit of 0 or more."
         )
-    options = {"space": space, "lut_limit": lut_limit, "samples": samples, "label_jitter_px": label_jitter_px, "seed": seed}
-    changed = [f"{k}={v}" for (k, v), default in zip(options.items(), task.__defaults__ or (), strict=True) if v != default]
+    options = {
+        "space": space,
+        "lut_limit": lut_limit,
+        "samples": samples,
+        "label_jitter_px": label_jitter_px,
+        "seed": seed,
+    }
+    changed = [
+        f"{k}={v}" for (k, v), default in zip(options.items(), task.__defaults__ or (), strict=True) if v != default
+    ]
     return Task(
         name="bragg_peak" + (":" if changed else "") + ",".join(changed),
         title="Sub-pixel center of an X-ray Bragg peak in an 11 × 11 patch",
@@ -108,7 +116,9 @@ def load(folder: Path, samples: int, label_jitter_px: float, seed: int) -> Data:
     )
     floor = constant_floor_px(splits["test"].targets) if len(splits["test"].targets) else float("nan")
     source = f"{origin}; a constant answer scores {floor:.4f} px on its test set"
-    return Data(**splits, source=source, is_simulation=is_simulation, digest=digest, preprocessing=patches.PREPROCESSING)
+    return Data(
+        **splits, source=source, is_simulation=is_simulation, digest=digest, preprocessing=patches.PREPROCESSING
+    )
 
 
 def _simulated(samples: int, label_jitter_px: float, seed: int) -> dict[str, np.ndarray]:
@@ -134,7 +144,9 @@ def _buildable() -> SearchSpace:
     mixer = MlpMixer(ordered(2, 4, 8), ordered(2, 4, 8), activation=activation, norm=norm)
     dense = Dense(ordered(4, 8, 16, 32), activation=activation, norm=norm)
     output = Dense(2, "identity")
-    return SearchSpace(SHAPE, (one_of(None, one, two), one_of(None, attention, mixer), Repeat(dense, (1, 2, 3)), output))
+    return SearchSpace(
+        SHAPE, (one_of(None, one, two), one_of(None, attention, mixer), Repeat(dense, (1, 2, 3)), output)
+    )
 
 
 def _paper() -> SearchSpace:
@@ -152,7 +164,11 @@ def _paper() -> SearchSpace:
 SPACES = {"buildable": _buildable(), "paper": _paper()}
 
 LEAKY = "leaky_relu_0.01"
-NON_LOCAL = (Conv2d((64,), activation="identity"), ConvAttention(32, "softmax", activation=LEAKY), Conv2d((32, 8), activation=LEAKY))
+NON_LOCAL = (
+    Conv2d((64,), activation="identity"),
+    ConvAttention(32, "softmax", activation=LEAKY),
+    Conv2d((32, 8), activation=LEAKY),
+)
 
 BASELINES = {
     # Liu et al., arXiv 2008.08198, figure 2: 33,172 parameters, 0.29 px and 0.57 px at the 75th and 95th percentile
@@ -174,6 +190,12 @@ BASELINES = {
     # The same steps with what an FPGA builds exactly, small enough to unroll
     "compact": Architecture(
         SHAPE,
-        (Conv2d((4,), stride=2, norm="batch"), ConvAttention(2, "learned", rank=4), Dense(16), Dense(8), Dense(2, "identity")),
+        (
+            Conv2d((4,), stride=2, norm="batch"),
+            ConvAttention(2, "learned", rank=4),
+            Dense(16),
+            Dense(8),
+            Dense(2, "identity"),
+        ),
     ),
 }

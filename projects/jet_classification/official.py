@@ -54,8 +54,8 @@ def find(folder: Path) -> dict[str, Path] | None:
     if len(found) == 1:
         (missing,) = set(ARCHIVES) - set(found)
         raise DataError(
-            f"The official jets in {folder} are half there: {ARCHIVES[missing].name} is missing; allowed: both archives, or "
-            f"neither for the simulation. Do: python -m projects.jet_classification.download"
+            f"The official jets in {folder} are half there: {ARCHIVES[missing].name} is missing; allowed: both, "
+            f"or neither for the simulation. Do: python -m projects.jet_classification.download"
         )
     return found or None
 

@@ -18,7 +18,7 @@ from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, LeakyRelu, Linear, Quantize, Relu
 from tests.strategies import integer_networks, vectors_for
 
-NETWORKS = 250
+NETWORKS = 40
 VECTORS = 200
 
 
