@@ -118,7 +118,7 @@ class Step(NamedTuple):
 
 
 @singledispatch
-def describe(operation: Operation, result: Range, *inputs: Range) -> Step:  # noqa: ARG001
+def describe(operation: Operation, result: Range, *inputs: Range) -> Step:
     """Return the hls4ml layer of an operation from the ranges of its result and its inputs.
 
     Raises:
@@ -136,7 +136,7 @@ def _(operation: Linear, result: Range, x: Range) -> Step:
     attributes = {"class_name": "Dense", "n_in": inputs, "n_out": outputs, "weight_data": weight, "bias_data": bias}
     if positions > 1:
         attributes |= {"class_name": DenseOverPositions.__name__, "positions": positions}
-    # An accumulator of the result's format: where a partial sum leaves it, it wraps, and the last addition wraps it back.
+    # The accumulator has the result's format: a partial sum that leaves it wraps, and the last addition wraps it back.
     return Step(attributes, {"weight": weight_format, "bias": bias_format, "accum": container(result)})
 
 
@@ -164,7 +164,7 @@ def _(operation: Quantize, result: Range, x: Range) -> Step:
 
 
 @describe.register
-def _(operation: Affine, result: Range, x: Range) -> Step:  # noqa: ARG001
+def _(operation: Affine, result: Range, x: Range) -> Step:
     scale, scale_format = _constant(operation.scale, operation.scale_fraction_bits)
     offset, offset_format = _constant(operation.offset, operation.offset_fraction_bits)
     members = [_broadcast("scale_index", scale, result), _broadcast("offset_index", offset, result)]
@@ -174,7 +174,7 @@ def _(operation: Affine, result: Range, x: Range) -> Step:  # noqa: ARG001
 
 
 @describe.register
-def _(operation: Relu, result: Range, x: Range) -> Step:  # noqa: ARG001
+def _(operation: Relu, result: Range, x: Range) -> Step:
     return _step("relu", result)
 
 
@@ -198,7 +198,7 @@ def _(operation: Max, result: Range, x: Range) -> Step:
 
 
 @describe.register
-def _(operation: Add, result: Range, x: Range, y: Range) -> Step:  # noqa: ARG001
+def _(operation: Add, result: Range, x: Range, y: Range) -> Step:
     return _step("add", result, [_broadcast("first_index", x.low, result), _broadcast("second_index", y.low, result)])
 
 
@@ -262,5 +262,3 @@ def _table(name: str, indices: np.ndarray) -> str:
         return f"static int {name}(unsigned) {{ return 0; }}"
     body = f"static const int table[] = {{{', '.join(map(str, flat))}}}; return table[i];"
     return f"static int {name}(unsigned i) {{ {body} }}"
-
-

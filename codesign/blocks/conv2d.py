@@ -54,3 +54,11 @@ class Conv2d(Block):
                 f"allowed: one value, or {len(self.channels)}."
             )
         return value
+
+
+EXAMPLES = (
+    ((5, 5, 1), Conv2d((2,), norm="batch")),
+    ((6, 6, 2), Conv2d((2, 3), (3, 1), (2, 1), "same", ("leaky_relu", "relu"))),
+    ((7, 7, 1), Conv2d((2,), 5, 2, activation="identity")),
+    ((5, 5, 1), Conv2d((2,), activation="gelu", norm="layer")),
+)

@@ -53,3 +53,10 @@ class ConvAttention(Block):
         residual = Parallel(((), (*mixed, Linear(channels))))
         body: tuple[Layer, ...] = (residual, *activation_layers(self.activation))
         return body if len(shape) == 2 else (Reshape((positions, channels)), *body, Reshape(shape))
+
+
+EXAMPLES = (
+    ((4, 4, 2), ConvAttention(2, rank=3)),
+    ((6, 3), ConvAttention(2, activation="leaky_relu")),
+    ((4, 4, 2), ConvAttention(2, "softmax", activation="leaky_relu_0.01")),
+)

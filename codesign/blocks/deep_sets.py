@@ -15,6 +15,8 @@ from codesign.core.layers import Layer, Pool, Shape
 class DeepSets(Block):
     """The permutation-invariant part of Zaheer et al., Deep Sets, arXiv 1703.06114.
 
+    Built exactly with ReLU, leaky ReLU, identity, no norm or batch norm; GELU and layer norm are float-only.
+
     Attributes:
         widths: Outputs of each dense layer on a particle (phi).
         activations: One for all layers, or one each.
@@ -39,3 +41,11 @@ class DeepSets(Block):
 
     def _each(self, value: str | tuple[str, ...]) -> tuple[str, ...]:
         return (value,) * len(self.widths) if isinstance(value, str) else value
+
+
+EXAMPLES = (
+    ((4, 3), DeepSets((5, 2), norm="batch")),
+    ((3, 3), DeepSets((4,), "leaky_relu", "batch", norm_axis=0, aggregation="mean")),
+    ((4, 3), DeepSets((4, 2), ("relu", "identity"), aggregation="max")),
+    ((4, 3), DeepSets((4,), "gelu", aggregation="sum")),
+)

@@ -45,11 +45,19 @@ def activation_layers(activation: str) -> tuple[Layer, ...]:
     """Return the layer of an activation.
 
     Args:
-        activation: "relu", "identity", or "leaky_relu" with the slope 1/8, which hardware builds exactly; float-only are
-            "gelu", "softmax" and "leaky_relu_0.01", the leaky ReLU with the slope of the literature.
+        activation: "relu", "identity", or "leaky_relu" with the slope 1/8, which hardware builds exactly. Float-only
+            are "gelu", "softmax" and "leaky_relu_0.01", the leaky ReLU with the slope of the literature.
     """
     if activation == "identity":
         return ()
     if activation == "leaky_relu_0.01":
         return (Activation("leaky_relu"),)
     return (Activation(activation, LEAKY_SLOPE_BITS if activation == "leaky_relu" else 0),)  # type: ignore[arg-type]
+
+
+EXAMPLES = (
+    ((5,), Dense(4)),
+    ((3, 2), Dense(4, "leaky_relu", "batch")),
+    ((5,), Dense(4, "gelu", "layer")),
+    ((5,), Dense(3, "leaky_relu_0.01")),
+)

@@ -46,3 +46,11 @@ class LinearInteraction(Block):
         summary = (Pool("mean", axis=0, keep=True),) if self.mixing == "mean" else (turn, Linear(1), turn)
         interaction = Parallel(((Linear(self.width),), (*summary, Linear(self.width))))
         return (interaction, *norm_layers(self.norm, self.norm_axis), *activation_layers(self.activation))
+
+
+EXAMPLES = (
+    ((4, 3), LinearInteraction(5)),
+    ((3, 3), LinearInteraction(5, "ordered", "leaky_relu", "batch")),
+    ((4, 3), LinearInteraction(5, norm="batch", norm_axis=0)),
+    ((4, 3), LinearInteraction(5, activation="gelu", norm="layer")),
+)

@@ -17,8 +17,8 @@ class MlpMixer(Block):
     """One mixer layer of Tolstikhin et al., MLP-Mixer, arXiv 2105.01601, section 2, over particles or pixels.
 
     The norm stands behind the first dense layer of each half instead of before it, so that a batch norm folds into its
-    weights and costs nothing. Built exactly with ReLU, leaky ReLU, identity, no norm or batch norm; GELU and layer norm,
-    as published, are float-only.
+    weights and costs nothing. Built exactly with ReLU, leaky ReLU, identity, no norm or batch norm; GELU and layer
+    norm, as published, are float-only.
 
     Attributes:
         token_width: Hidden width across positions.
@@ -42,3 +42,10 @@ class MlpMixer(Block):
         within = (*dense_layers(self.channel_width, self.activation, self.norm), Linear(channels))
         body: tuple[Layer, ...] = (Parallel(((), (turn, *across, turn))), Parallel(((), within)))
         return body if len(shape) == 2 else (Reshape((positions, channels)), *body, Reshape(shape))
+
+
+EXAMPLES = (
+    ((4, 3), MlpMixer(2, 4)),
+    ((3, 3, 2), MlpMixer(2, 2, "leaky_relu", "batch")),
+    ((4, 3), MlpMixer(2, 4, "gelu", "layer")),
+)

@@ -37,3 +37,11 @@ class Pool(Block):
         # Inner axes first: each reduction leaves the position of the axes before it unchanged.
         reductions = [primitive.Pool(self.kind, axis=2 * i + 1) for i in reversed(range(len(spatial)))]
         return (Reshape((*windows, shape[-1])), *reductions)
+
+
+EXAMPLES = (
+    ((6, 6, 2), Pool(3)),
+    ((8, 2), Pool(4, "mean")),
+    ((6, 2), Pool(3, "mean")),
+    ((6, 2), Pool(2, "sum")),
+)

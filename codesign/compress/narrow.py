@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch_pruning
@@ -27,7 +28,7 @@ from codesign.core.layers import (
     shape_after,
     with_shapes,
 )
-from codesign.network import Branches, Network, Row
+from codesign.network import BatchNorm, Branches, Network, Row
 
 Outputs = Mapping[str, Tensor]  # for each layer with weights, by its path in the network, the outputs that stay
 
@@ -57,7 +58,7 @@ def prune_neurons(network: Network, fraction: float) -> Network:
         kept |= dict.fromkeys(group, stays)
     architecture = _narrowed_architecture(network, kept)
     state: dict[str, Tensor] = {}
-    _cut(network.layers, network, "", _everything(network.shape), kept, state)
+    _cut(network.layers, network, "", torch.arange(network.shape[-1]), kept, state)
     smaller = Network(architecture)
     smaller.load_state_dict(state)
     return smaller.eval()
@@ -131,6 +132,121 @@ def _importance(network: Network, name: str) -> Tensor:
     parent, _, position = name.rpartition(".")
     row = network.get_submodule(parent) if parent else network
     following = row[int(position) + 1] if int(position) + 1 < len(row) else None
-    if isinstance(following, nn.BatchNorm1d) and following.num_features == len(norms):
+    if isinstance(following, BatchNorm) and len(following.view) == 2:  # over the last axis
         norms = norms * (following.weight / torch.sqrt(following.running_var + following.eps)).detach().abs()
     return norms / norms.mean().clamp(min=1e-12)
+
+
+def _cut(
+    layers: Sequence[Layer], row: Row, path: str, stays: Tensor, kept: Outputs, state: dict[str, Tensor]
+) -> Tensor:
+    """Fill `state` with what remains of every tensor; from and to the entries that stay on the last axis."""
+    for i, (layer, shape) in enumerate(with_shapes(layers, row.shape)):
+        name, module = f"{path}{i}", row[i]
+        match layer:
+            case Linear() | Conv2d():
+                outputs = kept.get(name, torch.arange(len(module.weight)))
+                state[f"{name}.weight"] = module.weight.detach()[outputs][:, stays].clone()
+                state[f"{name}.bias"] = module.bias.detach()[outputs].clone()
+                stays = outputs
+            case Norm(axis=axis):
+                entries = stays if axis % len(shape) == len(shape) - 1 else slice(None)
+                for key, value in module.state_dict().items():
+                    state[f"{name}.{key}"] = value[entries].clone() if value.ndim else value.clone()
+            case Flatten():
+                positions = torch.arange(math.prod(shape[:-1]))[:, None]
+                stays = (positions * shape[-1] + stays).flatten()
+            case Parallel():
+                stays = _cut_branches(layer, module, name, stays, kept, state)
+            case _ if _moves_last_axis(layer, shape):
+                stays = torch.arange(layer.output_shape(shape)[-1])
+    return stays
+
+
+def _cut_branches(
+    layer: Parallel, module: nn.Module, name: str, stays: Tensor, kept: Outputs, state: dict[str, Tensor]
+) -> Tensor:
+    assert isinstance(module, Branches)
+    sides = [
+        _cut(branch, row, f"{name}.branches.{k}.", stays, kept, state)
+        for k, (branch, row) in enumerate(zip(layer.branches, module.branches, strict=True))
+    ]
+    if layer.merge == "concat":
+        widths = [
+            shape_after(branch, row.shape)[-1] for branch, row in zip(layer.branches, module.branches, strict=True)
+        ]
+        return torch.cat([side + sum(widths[:k]) for k, side in enumerate(sides)])
+    if layer.merge == "matmul":
+        return sides[1]
+    longest = max(sides, key=len)
+    if any(len(side) > 1 and not torch.equal(side, longest) for side in sides):
+        raise UnsupportedError(
+            f"The branches of layer {name} would lose different outputs, so they could no longer be added; "
+            'use pruning "magnitude" for this architecture.'
+        )
+    return longest
+
+
+def _narrowed_architecture(network: Network, kept: Outputs) -> Architecture:
+    """Return the architecture with as many outputs in each layer as `kept` says."""
+    architecture = network.architecture
+    blocks, position, old_shape, new_shape = [], 0, architecture.input_shape, architecture.input_shape
+    for block in architecture.blocks:
+        layers = block.layers(old_shape)
+        widths = [len(kept[name]) if name in kept else width for name, width in _widths(layers, position)]
+        blocks.append(_with_widths(block, old_shape, new_shape, widths))
+        position += len(layers)
+        old_shape, new_shape = shape_after(layers, old_shape), shape_after(blocks[-1].layers(new_shape), new_shape)
+    return Architecture(architecture.input_shape, tuple(blocks))
+
+
+def _widths(layers: Sequence[Layer], position: int = 0, path: str = "") -> Iterator[tuple[str, int]]:
+    """Yield path and number of outputs of each layer with weights; the first layer has this position in its row."""
+    for i, layer in enumerate(layers, start=position):
+        match layer:
+            case Linear(width=width) | Conv2d(channels=width):
+                yield f"{path}{i}", width
+            case Parallel(branches=branches):
+                for k, branch in enumerate(branches):
+                    yield from _widths(branch, 0, f"{path}{i}.branches.{k}.")
+
+
+def _with_widths(block: Block, old_shape: Shape, new_shape: Shape, widths: list[int]) -> Block:
+    """Return the block with other numbers in its fields, so that its layers get these widths.
+
+    Which number of which field sets which layer is found by trying: plug-in blocks need not know of pruning.
+    """
+    old = [width for _, width in _widths(block.layers(old_shape))]
+    changed = block
+    for field in dataclasses.fields(block):
+        value = getattr(block, field.name)
+        numbers = list(value) if isinstance(value, tuple) else [value]
+        for k, number in enumerate(numbers):
+            if isinstance(number, int) and not isinstance(number, bool):
+                larger = [*numbers[:k], number + 1, *numbers[k + 1 :]]
+                layer = _layer_set_by(_replaced(block, field.name, larger), old_shape, old)
+                if layer is not None:
+                    current = getattr(changed, field.name)
+                    now = list(current) if isinstance(current, tuple) else [current]
+                    changed = _replaced(changed, field.name, [*now[:k], widths[layer], *now[k + 1 :]])
+    if [width for _, width in _widths(changed.layers(new_shape))] != widths:
+        raise UnsupportedError(
+            f"The block {block!r} cannot have layers of {widths} outputs, which pruning would leave of {old}; "
+            'use pruning "magnitude" for this architecture.'
+        )
+    return changed
+
+
+def _replaced(block: Block, field: str, numbers: list[Any]) -> Block:
+    is_tuple = isinstance(getattr(block, field), tuple)
+    return dataclasses.replace(block, **{field: tuple(numbers) if is_tuple else numbers[0]})
+
+
+def _layer_set_by(changed: Block, shape: Shape, widths: list[int]) -> int | None:
+    """Return the first layer that `changed` makes wider, if all it changes are widths."""
+    try:
+        new = [width for _, width in _widths(changed.layers(shape))]
+    except CodesignError:  # a number that is no width may not be allowed to grow
+        return None
+    wider = [i for i, (a, b) in enumerate(zip(widths, new, strict=False)) if b == a + 1]
+    return wider[0] if wider and len(new) == len(widths) else None

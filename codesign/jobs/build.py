@@ -49,7 +49,7 @@ def make_firmware(
         UnsupportedError: The network does not fit the board or cannot be built.
     """
     golden = golden_vectors(network, data.validation.inputs, vectors)
-    result = synthesize(network, board, clock_ns, folder, golden, task.slug, progress=print)
+    result = synthesize(network, board, clock_ns, folder, golden, name=task.slug, progress=print)
     test = task.score(network.predict(data.test.inputs), data.test.targets)
     metrics = dict(trial.metrics) | {f"test_{key}": float(value) for key, value in test.items()}
     for resources in result.resources:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +28,12 @@ class GoldenVectors:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def save(self, path: Path) -> Path:
+        """Write the vectors as .npz, the same bytes for the same vectors, and return the path."""
+        with path.open("wb") as file:
+            np.savez_compressed(file, inputs=self.inputs, outputs=self.outputs)
+        return path
 
 
 def golden_vectors(

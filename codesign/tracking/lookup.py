@@ -129,7 +129,7 @@ def _record(run: Run) -> RunRecord:
         run.info.run_id,
         tags.get("stage", ""),
         tags.get("task", ""),
-        dict(run.data.params),
+        {key: _unquoted(value) for key, value in run.data.params.items()},
         dict(run.data.metrics),
         run.info.status,
         tags,
@@ -139,3 +139,9 @@ def _record(run: Run) -> RunRecord:
 def _exists(store: Store, run_id: str, path: str) -> bool:
     parent, _, _ = path.rpartition("/")
     return path in {item.path for item in store.client.list_artifacts(run_id, parent or None)}
+
+
+def _unquoted(value: str) -> str:
+    """Undo the shell quotes with which `mlflow run` logs a parameter that is empty or has special characters."""
+    is_quoted = len(value) > 1 and value[0] == value[-1] == "'"
+    return value[1:-1].replace("'\"'\"'", "'") if is_quoted else value

@@ -27,14 +27,19 @@ from codesign.tracking.outbox import Outbox
 from codesign.tracking.sending import Sender, now_ms, recover
 from codesign.tracking.store import Store, connect, explained
 
-PATIENCE_S = 120.0  # how long the end of a stage waits for a server that is away
 _TAG_LIMIT = 8000  # characters that MLflow keeps of a tag
 _log = logging.getLogger("codesign.tracking")
 _outer: ContextVar[str] = ContextVar("outer", default="")  # the run inside of which a stage is started
 
 
 class Run:
-    """A running stage. Everything logged is safe on disk at once, and in MLflow as soon as the server takes it."""
+    """A running stage. Everything logged is safe on disk at once, and in MLflow as soon as the server takes it.
+
+    Attributes:
+        patience_s: How long the end of the stage waits for a server that is away.
+    """
+
+    patience_s = 120.0
 
     def __init__(self, store: Store, record: RunRecord, experiment_id: str, is_resumed: bool = False) -> None:
         self.id, self.experiment_id, self.is_resumed = record.id, experiment_id, is_resumed
@@ -126,15 +131,15 @@ class Run:
         """Return the pages of the child runs by trial number, of those that the server has."""
         return {n: self._store.url(self.experiment_id, run_id) for n, run_id in self._sender.trial_runs().items()}
 
-    def flush(self, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until the server has everything.
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until the server has everything, for `patience_s` if nothing else is said.
 
         Raises:
             TrackingError: It stayed away; nothing is lost.
         """
-        self._outbox.flush(timeout_s)
+        self._outbox.flush(self.patience_s if timeout_s is None else timeout_s)
 
-    def end(self, status: str, error: str = "", timeout_s: float = PATIENCE_S) -> None:
+    def end(self, status: str, error: str = "", timeout_s: float | None = None) -> None:
         """Say how the run ended, and wait until the server knows it."""
         if error:
             self.set_tags({"error": error})

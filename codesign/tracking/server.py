@@ -18,6 +18,7 @@ from codesign.core.errors import CodesignError, TrackingError
 
 ROOT = Path(__file__).parents[2]
 PORT = 5000
+_START_S = 180.0  # making the tables of a new store takes some seconds, more on a busy machine
 
 
 @contextmanager
@@ -35,8 +36,8 @@ def serving(database: Path, artifacts: str, port: int = PORT, host: str = "127.0
     """
     port = _free_port(host, port)
     database.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1",
-               "--backend-store-uri", f"sqlite:///{database.resolve()}", "--artifacts-destination", artifacts]  # fmt: skip
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{database.resolve()}", "--artifacts-destination", artifacts]
     settings = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -78,10 +79,17 @@ def _free_port(host: str, port: int) -> int:
 
 
 def _wait(server: subprocess.Popen[bytes], address: str) -> None:
-    """Return once the server answers or has ended."""
+    """Return once the server answers or has ended.
+
+    Raises:
+        TrackingError: It does neither.
+    """
     import requests
 
+    deadline_s = time.monotonic() + _START_S
     while server.poll() is None:
+        if time.monotonic() > deadline_s:
+            raise TrackingError(f"The tracking server {address} did not answer within {_START_S:g} s; try again.")
         with suppress(requests.RequestException):
             if requests.get(f"{address}/health", timeout=1).ok:
                 return

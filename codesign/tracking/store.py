@@ -172,7 +172,17 @@ def outages() -> tuple[type[Exception], ...]:
 
 def is_refusal(error: Exception) -> bool:
     """Return whether the store understood the request and declined it, so that repeating it is of no use."""
-    return isinstance(error, MlflowException) and error.error_code in _REFUSALS
+    if isinstance(error, MlflowException) and error.error_code in _REFUSALS:
+        return True
+    reason: BaseException | None = error
+    while reason is not None:  # MLflow and boto3 wrap what S3 and the artifact proxy answered
+        answer = getattr(reason, "response", None)
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, dict) else None
+        status = getattr(answer, "status_code", status)
+        if status is not None and 400 <= status < 500 and status not in (408, 429):
+            return True
+        reason = reason.__cause__ or reason.__context__
+    return False
 
 
 @contextmanager

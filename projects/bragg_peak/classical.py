@@ -19,8 +19,8 @@ UPPER = np.array([10.0, 10.0, 10.0, np.log(5.0), np.log(5.0), np.pi, 1.0])
 def fit_centers(inputs: np.ndarray) -> np.ndarray:
     """Return the fitted centers (n, 2) of patches (n, 11, 11, 1), as the task's outputs: column and row minus 5.5 px.
 
-    Pixels below the detector's threshold are stored as zero. There the fit only demands that the peak does not exceed the
-    smallest value that is stored: a censored measurement, not a measured zero.
+    Pixels below the detector's threshold are stored as zero. There the fit only demands that the peak does not exceed
+    the smallest value that is stored: a censored measurement, not a measured zero.
     """
     return np.array([fit_center(patch) for patch in inputs[..., 0].astype(float)])
 

@@ -29,7 +29,8 @@ def is_present(folder: Path) -> bool:
     if len(found) == 1:
         missing = PEAKS if found == [FRAMES] else FRAMES
         raise DataError(
-            f"The folder {folder} holds {found[0]} but not {missing}; both are needed. Get it from {ORIGIN} and put it there."
+            f"The folder {folder} holds {found[0]} but not {missing}; both are needed. "
+            f"Get it from {ORIGIN} and put it there."
         )
     return bool(found)
 
@@ -43,7 +44,7 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     label always lies in [5, 6) (the published loader centers such patches instead).
 
     Raises:
-        DataError: A file is truncated, misses a data set, or holds one of the wrong shape, NaN, or peaks off the frames.
+        DataError: A file is truncated, misses a data set, or holds a wrong shape, NaN, or peaks off the frames.
     """
     columns = _peaks(folder / PEAKS)
     rows = len(columns["npeaks"])
@@ -88,8 +89,8 @@ def _crops(path: Path, frame: np.ndarray, corner: np.ndarray) -> np.ndarray:
         frames = _dataset(file, path, "frames")
         if frames.ndim != 3 or not frames.size:
             raise DataError(
-                f"The data set frames of {path} has shape {frames.shape}; allowed: (frames, rows, columns), none of them 0. "
-                f"Get the file from {ORIGIN} again."
+                f"The data set frames of {path} has shape {frames.shape}; "
+                f"allowed: (frames, rows, columns), none of them 0. Get the file from {ORIGIN} again."
             )
         count, height, width = frames.shape
         last = corner + patches.SIDE

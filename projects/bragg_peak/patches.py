@@ -16,8 +16,9 @@ PREPROCESSING = {
 def clean(counts: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """Return the patches with only the component of non-zero pixels that belongs to the peak.
 
-    It is the component of which the mean position of the local maxima is nearest to the center; a maximum in the outermost
-    row or column does not count, and a patch without any maximum becomes zero. A patch of one component stays as it is.
+    It is the component of which the mean position of the local maxima is nearest to the center; a maximum in the
+    outermost row or column does not count, and a patch of several components without a maximum becomes zero. A patch of
+    one component stays as it is.
     Source: `clean_patch` of BraggNN's data set (Liu et al., arXiv 2008.08198).
 
     Args:

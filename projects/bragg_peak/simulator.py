@@ -53,10 +53,10 @@ def simulate(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return counts (n, 11, 11), labels and true centers (n, 2) as row and column in pixels.
 
-    A pixel's index is the coordinate of its middle. The true center is the center of mass of the whole peak, which is what
-    a fit with a single peak aims at; the label, always in [5, 6) since the patch is cut around it, is off by a normal
-    error of `label_jitter_px` in each coordinate, as the experiment's labels, being fits, are. Patches without a pixel
-    above threshold are dropped, as no peak would be found there.
+    A pixel's index is the coordinate of its middle. The true center is the center of mass of the whole peak, which is
+    what a fit with a single peak aims at; the label, always in [5, 6) since the patch is cut around it, is off by a
+    normal error of `label_jitter_px` in each coordinate, as the experiment's labels, being fits, are. Patches without a
+    pixel above threshold are dropped, as no peak would be found there.
     """
     chunks: list[tuple[np.ndarray, ...]] = []
     for stream in _streams(seed):

@@ -58,7 +58,7 @@ def task(
         f"{k}={v}" for (k, v), default in zip(options.items(), task.__defaults__ or (), strict=True) if v != default
     ]
     return Task(
-        name="bragg_peak" + (":" if changed else "") + ",".join(changed),
+        name=Path(__file__).parent.name + (":" if changed else "") + ",".join(changed),
         title="Sub-pixel center of an X-ray Bragg peak in an 11 × 11 patch",
         input_shape=SHAPE,
         input_meaning=("intensity between 0 and 1",),

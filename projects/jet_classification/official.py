@@ -162,10 +162,12 @@ def _check(name: str, file: h5py.File) -> None:
     names = {k: [n.decode() for n in file[k][:]] for k in ("particleFeatureNames", "jetFeatureNames") if k in file}
     particle, jet = names.get("particleFeatureNames"), names.get("jetFeatureNames")
     if particle and [particle[i].removeprefix("j1_") for i in COLUMNS] != list(COLUMNS.values()):
-        raise DataError(f"{name} has the particle features {', '.join(particle)}; expected: {COLUMNS} by column.")
+        raise DataError(
+            f"{name} has the particle features {', '.join(particle)}; expected: {COLUMNS} by column. {ADVICE}"
+        )
     if jet and tuple(jet[-6:-1]) != LABELS:
         raise DataError(
-            f"{name} ends in the jet features {', '.join(jet[-6:])}; expected: {', '.join(LABELS)}, one more."
+            f"{name} ends in the jet features {', '.join(jet[-6:])}; expected: {', '.join(LABELS)}, one more. {ADVICE}"
         )
 
 

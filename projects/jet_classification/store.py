@@ -52,7 +52,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         DataError: The file is truncated or damaged, or its content is not what was written.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
         record = json.loads(arrays.pop("provenance").tobytes())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:

@@ -27,8 +27,8 @@ def task(decimation: int = 4, lut_limit: float = 60_000.0, traces: int = 40_000,
     """Return the task.
 
     Args:
-        decimation: Successive samples that are averaged before the network, as a converter's decimation stage does; this
-            is not part of the LUT estimate. 1 keeps all 800 values. It divides 400.
+        decimation: Successive samples that are averaged before the network, as a converter's decimation stage does;
+            this is not part of the LUT estimate. 1 keeps all 800 values. It divides 400.
         lut_limit: Largest LUT estimate of a candidate; 0 for no limit.
         traces: Simulated traces, split 80/10/10; without effect on official data.
         seed: Seed of the simulation and of the choice of validation traces.
@@ -44,7 +44,7 @@ def task(decimation: int = 4, lut_limit: float = 60_000.0, traces: int = 40_000,
         f"{k}={v}" for (k, v), default in zip(options.items(), task.__defaults__ or (), strict=True) if v != default
     ]
     return Task(
-        name="qubit_readout" + (":" if changed else "") + ",".join(changed),
+        name=Path(__file__).parent.name + (":" if changed else "") + ",".join(changed),
         title="State of a superconducting qubit from one readout trace",
         input_shape=(steps, 2),
         input_meaning=("I, standardized", "Q, standardized"),
@@ -55,7 +55,8 @@ def task(decimation: int = 4, lut_limit: float = 60_000.0, traces: int = 40_000,
         objectives=(Objective("error"), Objective("lut_estimate", limit=lut_limit or None)),
         space=space(steps),
         baselines={
-            # Di Guglielmo et al., arXiv 2501.14663: 4 linear neurons, a batch norm and an output (there one, with a sigmoid)
+            # 4 linear neurons, a batch norm and the output, as published with SNAC-Pack, arXiv 2605.16138; there the
+            # output is one neuron with a sigmoid
             "published": Architecture((steps, 2), (Dense(4, "identity", "batch"), Dense(2, "identity"))),
             "mlp": Architecture((steps, 2), (Dense(16), Dense(8), Dense(2, "identity"))),
             "linear": Architecture((steps, 2), (Dense(2, "identity"),)),
@@ -122,7 +123,7 @@ def load(folder: Path, decimation: int, traces: int, seed: int) -> Data:
 
 
 def _standardize(train: np.ndarray, others: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Bring I and Q to mean 0 and standard deviation 1 on `train`, in place, and return what was subtracted and divided."""
+    """Bring I and Q to mean 0 and standard deviation 1 on `train`, in place; return both as they were."""
     middle, width = train.mean(axis=(0, 1), dtype=np.float64), train.std(axis=(0, 1), dtype=np.float64)
     if not (np.isfinite(width).all() and width.all()):
         raise DataError(
@@ -130,8 +131,8 @@ def _standardize(train: np.ndarray, others: tuple[np.ndarray, ...]) -> tuple[np.
             f"numbers above 0. Get the files from {ORIGIN} again."
         )
     for inputs in (train, *others):
-        inputs -= middle
-        inputs /= width
+        np.subtract(inputs, middle, out=inputs, casting="same_kind")
+        np.divide(inputs, width, out=inputs, casting="same_kind")
     return middle, width
 
 
@@ -176,9 +177,9 @@ def _decimate(traces: np.ndarray, decimation: int) -> np.ndarray:
 def simulate(n: int, decimation: int, rng: np.random.Generator) -> Split:
     """Return simulated traces of a dispersive readout, half of them prepared in each state.
 
-    The resonator's field obeys da/dt = -(kappa/2 + i s chi) a + drive with s = -1, +1 for ground and excited state, so it
-    tends exponentially to drive / (kappa/2 + i s chi). An excited qubit relaxes at an exponential time with mean T1, and
-    the field turns to the other state's. A few preparations fail. The amplifier adds white noise.
+    The resonator's field obeys da/dt = -(kappa/2 + i s chi) a + drive with s = -1, +1 for ground and excited state, so
+    it tends exponentially to drive / (kappa/2 + i s chi). An excited qubit relaxes at an exponential time with mean T1,
+    and the field turns to the other state's. A few preparations fail. The amplifier adds white noise.
 
     Source: Krantz et al., arXiv 1904.06560, section V; Gambetta et al., arXiv 0709.4264, section III.
     """

@@ -63,3 +63,12 @@ def test_no_vectors_is_refused():
     network = IntegerNetwork((Input((), (3,), (FixedPoint(8, 3),)),))
     with pytest.raises(InvalidValueError, match=r"^The count of golden vectors is 0; allowed: 1 or more\.$"):
         golden_vectors(network, count=0)
+
+
+def test_saved_vectors_are_integers_and_the_same_bytes_for_the_same_vectors(tmp_path):
+    network = IntegerNetwork((Input((), (3,), (FixedPoint(8, 3),)),))
+    golden = golden_vectors(network)
+    with np.load(golden.save(tmp_path / "a.npz"), allow_pickle=False) as saved:
+        assert np.array_equal(saved["inputs"], golden.inputs)
+        assert np.array_equal(saved["outputs"], golden.outputs)
+    assert (tmp_path / "a.npz").read_bytes() == golden_vectors(network).save(tmp_path / "b.npz").read_bytes()

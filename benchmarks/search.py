@@ -1,0 +1,289 @@
+"""Compare search algorithms by the hypervolume they reach, on the real search spaces of the tasks with a cheap stand-in
+for training, and on DTLZ2 with mixed variables.
+
+    python benchmarks/search.py [--seeds 5] [--trials 200] [--problems jets,bragg] [--algorithms portfolio,random]
+
+prints a table and writes `benchmarks/results/search.json`. Optuna's samplers are compared where Optuna is installed.
+All methods start with the same random points. `jets` and `jets_limited` served to choose constants of the algorithms;
+`bragg`, `bragg_paper` and `dtlz2` did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hyperopt import Domain, Trials, hp
+from hyperopt.base import JOB_STATE_DONE
+
+from codesign.core import plugins
+from codesign.core.architecture import Architecture
+from codesign.core.layers import Activation, Conv2d, Layer, Linear, Norm, Parallel, Pool
+from codesign.core.pareto import hypervolume, is_non_dominated
+from codesign.core.space import SearchSpace
+from codesign.search.encoding import Dimension, encoding_of
+from codesign.search.space import to_hyperopt
+from codesign.search.suggest import STARTUP, trial_documents
+
+RESULTS = Path(__file__).parent / "results" / "search.json"
+CHECKPOINTS = (50, 100, 200, 400, 1000)
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is minimized.
+
+    Attributes:
+        space: hyperopt's space.
+        evaluate: Losses of a point, and by how much it breaks a limit, from its values by label.
+        reference: Losses beyond which nothing counts; 0 is the best of each.
+        is_checked_first: The violation is known before training, so that ours need not spend a trial on it. Optuna has
+            no such check and spends one.
+    """
+
+    space: Any
+    evaluate: Callable[[Values], tuple[np.ndarray, float]]
+    reference: np.ndarray
+    is_checked_first: bool = False
+
+
+# -- problems -----------------------------------------------------------------------------------------------------------
+
+
+def stand_in_for_training(architecture: Architecture) -> tuple[float, float, float]:
+    """Return error, LUT and latency that behave as trained networks do, in microseconds instead of minutes.
+
+    Width helps with diminishing returns and is lost in bottlenecks, depth needs nonlinearities and norms, very large
+    networks overfit, and every architecture has luck of its own (0.4 % of the error, fixed by its digest).
+    """
+    error, narrowest, nonlinear, norms, depth, stages = 1.0, 64.0, 0.0, 0, 0, 0
+    gains = {"relu": 1.0, "leaky_relu": 1.05, "gelu": 1.1, "identity": 0.0}
+    for layer in _flat(architecture.layers):
+        if isinstance(layer, Linear | Conv2d):
+            width = layer.width if isinstance(layer, Linear) else layer.channels * layer.kernel
+            depth += 1
+            error *= 1.0 - 0.16 * (1 - math.exp(-narrowest / 12)) * (1 - math.exp(-width / 20)) / math.sqrt(depth)
+            narrowest = min(narrowest, width)
+            stages += 2
+        elif isinstance(layer, Activation):
+            nonlinear += gains.get(layer.kind, 1.0)
+            stages += 0 if layer.kind == "identity" else 1
+        elif isinstance(layer, Norm):
+            norms += 1
+        elif isinstance(layer, Pool):
+            error *= {"mean": 0.93, "max": 0.96}.get(layer.kind, 1.0)
+            stages += 3
+    error *= 1.0 - 0.12 * math.tanh(nonlinear / 3) + 0.03 * abs(norms - depth / 2) / max(depth, 1)
+    parameters, macs = architecture.parameters(), architecture.macs()
+    error *= 1.0 + 0.05 * max(0.0, math.log10(max(parameters, 1) / 20_000))
+    luck = int(architecture.digest[:8], 16) / 2**32 - 0.5
+    return 0.4 * error * (1 + 0.008 * luck), 9.0 * macs**0.97, stages + 0.5 * math.log2(max(parameters, 2))
+
+
+def _flat(layers: tuple[Layer, ...]) -> list[Layer]:
+    return [
+        inner
+        for layer in layers
+        for inner in ([x for b in layer.branches for x in _flat(b)] if isinstance(layer, Parallel) else [layer])
+    ]
+
+
+def of_space(space: SearchSpace, largest_lut: float, *, is_limited: bool) -> Problem:
+    """Return the problem of a real search space; the logarithm of the LUT count is what is minimized."""
+
+    @functools.lru_cache(maxsize=100_000)
+    def measure(choices: tuple[tuple[str, int], ...]) -> tuple[np.ndarray, float]:
+        error, lut, latency = stand_in_for_training(space.fill_from(dict(choices)))
+        scaled = [error / 0.4, math.log(max(lut, 100) / 100) / math.log(largest_lut / 100), latency / 40]
+        return np.array(scaled), max(0.0, lut / largest_lut - 1) if is_limited else 0.0
+
+    reference = np.array([1.0, 1.0 if is_limited else 1.3, 1.0])
+    return Problem(
+        to_hyperopt(space), lambda values: measure(tuple(sorted(values.items()))), reference, is_checked_first=is_limited
+    )
+
+
+def dtlz2() -> Problem:
+    """Return DTLZ2 with three objectives, six continuous and six discrete variables.
+
+    Source: Deb et al., Scalable test problems for evolutionary multiobjective optimization, 2005, section 6.7.
+    """
+    space = {f"x{i}": hp.uniform(f"x{i}", 0, 1) if i < 6 else hp.randint(f"x{i}", 0, 11) for i in range(12)}
+
+    def evaluate(values: Values) -> tuple[np.ndarray, float]:
+        x = np.array([values[f"x{i}"] / (1 if i < 6 else 10) for i in range(12)])
+        distance = 1 + float(((x[2:] - 0.5) ** 2).sum())
+        a, b = x[0] * math.pi / 2, x[1] * math.pi / 2
+        losses = [math.cos(a) * math.cos(b), math.cos(a) * math.sin(b), math.sin(a)]
+        return distance * np.array(losses), 0.0
+
+    return Problem(space, evaluate, np.full(3, 1.1))
+
+
+def problems() -> dict[str, Callable[[], Problem]]:
+    """Return the problems by name."""
+
+    def task(reference: str, largest_lut: float, *, is_limited: bool = False) -> Callable[[], Problem]:
+        return lambda: of_space(plugins.load_task(reference).space, largest_lut, is_limited=is_limited)
+
+    return {
+        "jets": task("jet_classification", 1e6),
+        "jets_limited": task("jet_classification", 3e4, is_limited=True),
+        "bragg": task("bragg_peak", 6e4, is_limited=True),
+        "bragg_paper": task("bragg_peak:space=paper", 3e7),
+        "dtlz2": dtlz2,
+    }
+
+
+# -- methods ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Course:
+    """Losses of every trial in order (NaN where infeasible), and seconds that suggestions took."""
+
+    losses: list[np.ndarray]
+    seconds: list[float]
+
+    def add(self, losses: np.ndarray, violation: float, seconds: float) -> None:
+        self.losses.append(losses if violation == 0 else np.full_like(losses, np.nan))
+        self.seconds.append(seconds)
+
+
+def ours(algorithm: str, problem: Problem, trials: int, seed: int) -> Course:
+    """Run one of our algorithms through hyperopt's plug-in interface."""
+    suggest = plugins.load("search/algorithms", algorithm).suggest
+    accepts = (lambda values: problem.evaluate(values)[1] == 0) if problem.is_checked_first else None
+    domain, history, course = Domain(lambda point: 0.0, problem.space), Trials(), Course([], [])
+    for number, first in enumerate(_first(domain, trials, seed)):
+        _evaluate(problem, history, trial_documents(number, first, domain, history), course, 0.0)
+    for number in range(len(course.losses), trials):
+        start = time.perf_counter()
+        docs = suggest([number], domain, history, seed * 100_003 + number, accepts)
+        _evaluate(problem, history, docs, course, time.perf_counter() - start)
+    return course
+
+
+def _first(domain: Domain, trials: int, seed: int) -> list[dict[str, Any]]:
+    """Return the random points with which every method starts."""
+    encoding, rng = encoding_of(domain), np.random.default_rng(seed)
+    return [encoding.decode(encoding.sample(rng)) for _ in range(min(STARTUP, trials))]
+
+
+def _evaluate(problem: Problem, history: Trials, docs: list[dict[str, Any]], course: Course, seconds: float) -> None:
+    values = {label: v[0] for label, v in docs[0]["misc"]["vals"].items() if len(v)}
+    losses, violation = problem.evaluate(values)
+    docs[0]["state"] = JOB_STATE_DONE
+    docs[0]["result"] = {"status": "ok", "loss": losses[0], "losses": losses.tolist(), "violation": violation}
+    history.insert_trial_docs(docs)
+    history.refresh()
+    course.add(losses, violation, seconds)
+
+
+def optuna_sampler(name: str, problem: Problem, trials: int, seed: int) -> Course:
+    """Let one of Optuna's samplers walk the same space, parents first, with the same first points."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    def constraints(trial: Any) -> tuple[float]:
+        return (trial.user_attrs["violation"],)
+
+    domain, course = Domain(lambda point: 0.0, problem.space), Course([], [])
+    dimensions = encoding_of(domain).dimensions
+    samplers = {
+        "optuna_nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, constraints_func=constraints),
+        "optuna_tpe": lambda: optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=STARTUP, constraints_func=constraints
+        ),
+    }
+    study = optuna.create_study(directions=["minimize"] * len(problem.reference), sampler=samplers[name]())
+    for first in _first(domain, trials, seed):
+        study.enqueue_trial(first)
+    for _ in range(trials):
+        start = time.perf_counter()
+        trial, row = study.ask(), np.full(len(dimensions), np.nan)
+        for i, dimension in enumerate(dimensions):
+            if dimension.is_active(row):
+                row[i] = dimension.number(_optuna_value(trial, dimension))
+        seconds = time.perf_counter() - start
+        losses, violation = problem.evaluate(encoding_of(domain).decode(row))
+        trial.set_user_attr("violation", violation)
+        study.tell(trial, losses.tolist())
+        course.add(losses, violation, seconds)
+    return course
+
+
+def _optuna_value(trial: Any, dimension: Dimension) -> float:
+    if not dimension.options:
+        return trial.suggest_float(dimension.label, *dimension.arguments)
+    if dimension.is_ordered:
+        return trial.suggest_int(dimension.label, 0, dimension.options - 1)
+    return trial.suggest_categorical(dimension.label, list(range(dimension.options)))
+
+
+# -- the table ----------------------------------------------------------------------------------------------------------
+
+
+def volumes(course: Course, reference: np.ndarray, checkpoints: list[int]) -> list[float]:
+    """Return the hypervolume after each checkpoint, as a fraction of the box from 0 to the reference."""
+    values = []
+    for count in checkpoints:
+        losses = np.array(course.losses[:count])
+        values.append(hypervolume(losses[is_non_dominated(losses)], reference) / float(np.prod(reference)))
+    return values
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--problems", default=",".join(problems()))
+    parser.add_argument("--algorithms", default="")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    has_optuna = importlib.util.find_spec("optuna") is not None
+    methods: dict[str, Callable[[Problem, int, int], Course]] = {
+        name: functools.partial(ours, name) for name in plugins.names("search/algorithms")
+    }
+    for name in ("optuna_nsga2", "optuna_tpe") if has_optuna else ():
+        methods[name] = functools.partial(optuna_sampler, name)
+    wanted = arguments.algorithms.split(",") if arguments.algorithms else list(methods)
+    checkpoints = [c for c in CHECKPOINTS if c <= arguments.trials] or [arguments.trials]
+    table = []
+    print(f"{'problem':13s} {'method':13s} " + " ".join(f"{c:>13d}" for c in checkpoints) + "  ms/suggestion")
+    for name in arguments.problems.split(","):
+        problem = problems()[name]()
+        for method in wanted:
+            courses = [methods[method](problem, arguments.trials, seed) for seed in range(arguments.seeds)]
+            found = np.array([volumes(course, problem.reference, checkpoints) for course in courses])
+            milliseconds = 1e3 * float(np.mean([np.mean(c.seconds[STARTUP:]) for c in courses]))
+            row = {
+                "problem": name,
+                "method": method,
+                "trials": checkpoints,
+                "mean": found.mean(axis=0).round(5).tolist(),
+                "std": found.std(axis=0).round(5).tolist(),
+                "milliseconds": round(milliseconds, 2),
+            }
+            table.append(row)
+            cells = " ".join(f"{m:7.4f}±{s:.3f}" for m, s in zip(row["mean"], row["std"], strict=True))
+            print(f"{name:13s} {method:13s} {cells}  {milliseconds:8.1f}", flush=True)
+    content = {"seeds": arguments.seeds, "has_optuna": has_optuna, "table": table}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
