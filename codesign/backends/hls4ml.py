@@ -70,7 +70,7 @@ def plan(network: IntegerNetwork, name: str = "network", part: str = PART, clock
     """
     if not 0 < clock_ns < 1e6:
         raise InvalidValueError(f"The clock period is {clock_ns} ns; allowed: above 0.")
-    name = re.sub(r"\W", "_", name)
+    name = re.sub(r"\W", "_", name, flags=re.ASCII)
     name = f"network_{name}" if not name[:1].isalpha() else name
     with tempfile.TemporaryDirectory() as folder:
         graph = _graph(network, name, part, clock_ns, folder)
@@ -126,9 +126,7 @@ def simulate(
         results = np.frombuffer(outputs.read_bytes(), dtype="<i8").astype(np.int64)
     expected = len(mantissas) * math.prod(network.output_shape)
     if results.size != expected:
-        raise ToolError(
-            f"The C simulation gave {results.size} numbers, {expected} were due; remove {folder} and repeat."
-        )
+        raise ToolError(f"The C simulation gave {results.size} of {expected} numbers; remove {folder} and repeat.")
     return results.reshape(len(mantissas), *network.output_shape)
 
 
@@ -143,16 +141,17 @@ def parse(report: str) -> tuple[Resources, Timing]:
     try:
         root = ET.fromstring(report)  # noqa: S314 - written by a tool that this machine runs
         version = root.findtext("ReportVersion/Version")
-        used = {
-            kind: float(_number(root, f"AreaEstimates/Resources/{kind}")) for kind in ("LUT", "FF", "DSP", "BRAM_18K")
-        }
+        lut, ff, dsp, bram = (
+            float(_number(root, f"AreaEstimates/Resources/{kind}")) for kind in ("LUT", "FF", "DSP", "BRAM_18K")
+        )
         overall = "PerformanceEstimates/SummaryOfOverallLatency"
         cycles, interval = (int(_number(root, f"{overall}/{key}")) for key in ("Worst-caseLatency", "Interval-max"))
         target = float(_number(root, "UserAssignments/TargetClockPeriod"))
         period = float(_number(root, "PerformanceEstimates/SummaryOfTimingAnalysis/EstimatedClockPeriod"))
     except (ET.ParseError, ValueError) as error:
         raise ToolError(f"The csynth report cannot be read ({error}); run Vitis HLS 2020.1 or newer again.") from error
-    resources = Resources("estimate", f"Vitis HLS {version} csynth", lut, ff, dsp, 18 * bram, 1000 / period)
+    fmax_mhz = 1000 / period if period else None
+    resources = Resources("estimate", f"Vitis HLS {version} csynth", lut, ff, dsp, 18 * bram, fmax_mhz)
     return resources, Timing(cycles, interval, target)
 
 

@@ -23,7 +23,7 @@ class Board:
     name: str
     title: str
     part: str
-    family: Literal["xcup", "xc7", "ecp5", "ice40"]
+    family: Literal["xcup", "xc7", "ecp5"]
     clock_ns: float
     lut: int
     ff: int

@@ -77,15 +77,16 @@ def front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Tria
 
 
 def spread(trials: Sequence[Trial], objectives: Sequence[Objective], count: int) -> list[Trial]:
-    """Return `count` trials that differ most: the best by the first objective, then always the farthest from the taken.
+    """Return `count` members of a front: the best compromise, then always the one farthest from those taken.
 
-    Distance is Euclidean in objectives scaled to [0, 1] over `trials`.
+    The best compromise is closest to the ideal point, which joins the best value of every objective. Distance is
+    Euclidean in objectives scaled to [0, 1] over `trials`.
     """
     if len(trials) <= count:
         return list(trials)
     costs = np.array([[o.cost(t.metrics) for o in objectives if o.is_ranked] for t in trials])
     scaled = (costs - costs.min(axis=0)) / np.maximum(np.ptp(costs, axis=0), 1e-12)
-    taken = [int(np.argmin(costs[:, 0]))]
+    taken = [int(np.argmin(np.linalg.norm(scaled, axis=1)))]
     while len(taken) < count:
         distance = np.linalg.norm(scaled[:, None] - scaled[taken], axis=2).min(axis=1)
         taken.append(int(np.argmax(distance)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from codesign.core.errors import InvalidValueError
 
@@ -22,7 +21,7 @@ class CompressionRecipe:
     """
 
     bits: int = 8
-    pruning: Literal["none", "magnitude", "structured"] = "magnitude"
+    pruning: str = "magnitude"
     sparsity: float = 0.5
     steps: int = 3
     epochs: int = 3

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from tqdm import tqdm
+
 from codesign.core.errors import InvalidValueError
 from codesign.core.recipe import CompressionRecipe
 from codesign.core.trial import Fidelity, Trial
@@ -46,12 +48,13 @@ def widths(text: str) -> tuple[int, ...]:
 
 
 def in_parallel(jobs: Sequence[Job], workers: int) -> Iterator[list[tuple[Trial, Path]]]:
-    """Run the jobs in up to `workers` processes and yield what each one found, in order."""
+    """Run the jobs in up to `workers` processes and yield what each one found, in order; show how far it is."""
+    shown = {"total": len(jobs), "desc": "compress", "unit": "recipe"}
     if workers == 1 or len(jobs) == 1:
-        yield from map(run_job, jobs)
+        yield from tqdm(map(run_job, jobs), **shown)
         return
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
-        yield from pool.map(run_job, jobs)
+        yield from tqdm(pool.map(run_job, jobs), **shown)
 
 
 def run_job(job: Job) -> list[tuple[Trial, Path]]:

@@ -48,7 +48,7 @@ def run(options: LocalCompress) -> str:
     candidates = spread(front(lookup.load_trials(source.id), objectives), objectives, options.candidates)
     with runs.start_stage("local_compress", task.name, asdict(options) | {"from_run": source.id}) as tracked:
         folder = work_folder(tracked.id)
-        jobs = []
+        jobs: list[Job] = []
         for candidate, recipe in product(candidates, recipes):
             model = lookup.download(source.id, f"front/{candidate.number}", folder / "models")
             jobs.append(

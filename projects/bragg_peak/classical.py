@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
@@ -16,13 +18,13 @@ LOWER = np.array([0.0, 0.0, 0.0, np.log(0.2), np.log(0.2), -np.pi, 0.0])
 UPPER = np.array([10.0, 10.0, 10.0, np.log(5.0), np.log(5.0), np.pi, 1.0])
 
 
-def fit_centers(inputs: np.ndarray) -> np.ndarray:
+def fit_centers(inputs: Iterable[np.ndarray]) -> np.ndarray:
     """Return the fitted centers (n, 2) of patches (n, 11, 11, 1), as the task's outputs: column and row minus 5.5 px.
 
     Pixels below the detector's threshold are stored as zero. There the fit only demands that the peak does not exceed
     the smallest value that is stored: a censored measurement, not a measured zero.
     """
-    return np.array([fit_center(patch) for patch in inputs[..., 0].astype(float)])
+    return np.array([fit_center(patch[..., 0].astype(float)) for patch in inputs])
 
 
 def fit_center(patch: np.ndarray) -> np.ndarray:

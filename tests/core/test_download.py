@@ -97,8 +97,8 @@ def test_a_server_without_ranges_sends_everything_again(server, file, tmp_path):
 def test_a_server_that_sends_nothing_more_is_an_error_and_the_part_is_kept(server, file, tmp_path):
     server.limits = [3_000_000, 0]
     message = (
-        f"jets.tar.gz cannot be downloaded from {file.url} (it ended after 3000000 of {len(CONTENT)} bytes). Try again, "
-        f"it resumes; or get it from https://doi.org/10.5281/zenodo.1 on a machine with a network and put it at "
+        f"jets.tar.gz cannot be downloaded from {file.url} (it ended after 3000000 of {len(CONTENT)} bytes). Try "
+        f"again, it resumes; or get it from https://doi.org/10.5281/zenodo.1 on a machine with a network and put it at "
         f"{tmp_path / 'jets.tar.gz'}."
     )
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):

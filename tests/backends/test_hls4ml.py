@@ -1,0 +1,279 @@
+"""The hls4ml project, compiled and run on integers, equals the emulator bit for bit."""
+
+import io
+import itertools
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from codesign.backends import hls4ml
+from codesign.core.errors import InvalidValueError, ToolError, UnsupportedError
+from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
+from codesign.core.integer_network import IntegerNetwork
+from codesign.core.operations import (
+    OPERATIONS,
+    Add,
+    Affine,
+    Input,
+    LeakyRelu,
+    Linear,
+    Max,
+    Patches,
+    Quantize,
+    Relu,
+    Reshape,
+    Sum,
+    Transpose,
+)
+from codesign.core.run import Tool, run_plan
+from tests.strategies import integer_networks, vectors_for
+
+VECTORS = 1000
+
+
+def check(network, folder):
+    inputs = vectors_for(network, VECTORS)
+    np.testing.assert_array_equal(hls4ml.simulate(network, inputs, folder), network.emulate(inputs))
+
+
+def deep_sets():
+    """A jet network: per particle, batch norm over particles, mean and maximum, then per jet."""
+    random = np.random.default_rng(0)
+
+    def linear(x, inputs, outputs):
+        weight = random.integers(-15, 16, (inputs, outputs)) * (random.random((inputs, outputs)) < 0.6)
+        return Linear((x,), weight, random.integers(-99, 99, outputs), 4, 7)
+
+    signed, unsigned = FixedPoint(8, 4), FixedPoint(6, 3, is_signed=False)
+    return IntegerNetwork(
+        (
+            Input((), (8, 3), (signed, FixedPoint(6, 2), FixedPoint(0, 0))),
+            linear(0, 3, 8),
+            Affine((1,), random.integers(1, 16, (8, 1)), random.integers(-60, 60, (8, 1)), 3, 5),
+            Relu((2,)),
+            Quantize((3,), (unsigned,), Rounding.HALF_EVEN),
+            linear(4, 8, 8),
+            LeakyRelu((5,), 3),
+            Quantize((6,), tuple(FixedPoint(4 + i, 4, i % 2 == 0) for i in range(8)), Rounding.HALF_UP),
+            Sum((7,), 0, keep=True, mean_bits=3),
+            Max((7,), 0, keep=True),
+            Add((8, 9)),
+            Add((10, 7)),
+            Transpose((11,), (1, 0)),
+            Reshape((12,), (64,)),
+            Quantize((13,), (FixedPoint(5, 4),), Rounding.FLOOR, Overflow.WRAP),
+            linear(14, 64, 5),
+        )
+    )
+
+
+def convolution():
+    random = np.random.default_rng(1)
+    return IntegerNetwork(
+        (
+            Input((), (4, 5, 2), (FixedPoint(5, 2),)),
+            Patches((0,), 3, padding=1, stride=2),
+            Linear((1,), random.integers(-7, 8, (18, 3)), random.integers(-7, 8, 3), 3, 4),
+            LeakyRelu((2,), 4),
+            Quantize((3,), (FixedPoint(6, 3),)),
+            Reshape((4,), (18,)),
+            Max((5,), 0, keep=True),
+            Add((5, 6)),
+        )
+    )
+
+
+def every_rounding(source, seed):
+    """Every value of a format into many others, by every rounding and overflow, each on channels of its own."""
+    random, modes, each = np.random.default_rng(seed), list(itertools.product(Rounding, Overflow)), 12
+    steps = [Input((), (len(modes) * each,), (source,))]
+    for m, (rounding, overflow) in enumerate(modes):
+        formats = [FixedPoint(0, 0)] * (len(modes) * each)
+        for channel in range(m * each, (m + 1) * each):
+            width = int(random.integers(1, source.width + 4))
+            fraction_bits = source.fraction_bits + int(random.integers(-source.width - 3, 5))
+            formats[channel] = FixedPoint(width, width - fraction_bits, bool(random.integers(2)))
+        steps.append(Quantize((0,), tuple(formats), rounding, overflow))
+        if m:
+            steps.append(Add((len(steps) - 2, len(steps) - 1)))
+    return IntegerNetwork(tuple(steps))
+
+
+@pytest.mark.parametrize("network", [deep_sets(), convolution()], ids=["deep_sets", "convolution"])
+def test_networks_of_the_field_are_exact(network, tmp_path):
+    check(network, tmp_path)
+
+
+def test_these_networks_hold_every_operation():
+    assert {type(o).__name__ for n in (deep_sets(), convolution()) for o in n.operations} == set(OPERATIONS)
+
+
+@settings(max_examples=4, derandomize=True, deadline=None, phases=[Phase.generate])
+@given(integer_networks(max_steps=12, max_bits=9).filter(lambda network: len(network.operations) > 6))
+def test_any_network_is_exact(network):
+    with tempfile.TemporaryDirectory() as folder:
+        check(network, Path(folder))
+
+
+@pytest.mark.parametrize("source", [FixedPoint(7, 3), FixedPoint(5, 7, is_signed=False)], ids=str)
+def test_every_rounding_and_overflow_is_exact(source, tmp_path):
+    network = every_rounding(source, seed=source.width)
+    values = np.arange(source.minimum, source.maximum + 1)
+    inputs = np.repeat(values[:, None], network.input_shape[0], axis=1)
+    np.testing.assert_array_equal(hls4ml.simulate(network, inputs, tmp_path), network.emulate(inputs))
+
+
+def test_outputs_beyond_the_precision_of_floats_survive(tmp_path):
+    weight = np.array([[(1 << 27) - 1, -(1 << 27) + 3]])
+    network = IntegerNetwork((Input((), (1,), (FixedPoint(30, 9),)), Linear((0,), weight, np.array([1, -5]), 20, 41)))
+    assert network.output_format.width > 53
+    check(network, tmp_path)
+
+
+def test_a_network_without_operations_is_exact(tmp_path):
+    check(IntegerNetwork((Input((), (3, 2), (FixedPoint(6, 2), FixedPoint(4, 2, is_signed=False))),)), tmp_path)
+
+
+def test_a_changed_weight_is_detected(tmp_path):
+    network = convolution()
+    inputs, linear = vectors_for(network, VECTORS), network.operations[2]
+    weight = linear.weight.copy()
+    weight[4, 1] += 1
+    changed = IntegerNetwork((*network.operations[:2], replace(linear, weight=weight), *network.operations[3:]))
+    outputs = hls4ml.simulate(network, inputs, tmp_path, hls4ml.plan(changed))
+    assert (outputs != network.emulate(inputs)).any()
+    np.testing.assert_array_equal(outputs, changed.emulate(inputs))
+
+
+@settings(max_examples=25, deadline=None)
+@given(integer_networks(), st.sampled_from(["jets", "jets:particles=8", "8-jets", "größe"]))
+def test_a_project_is_complete_small_and_names_no_place_of_its_making(network, name):
+    project = hls4ml.plan(network, name)
+    assert project.name.isidentifier()
+    assert project.name.isascii()
+    assert {f"firmware/{project.name}.cpp", "firmware/parameters.h", "project.tcl", "build_prj.tcl"} <= set(
+        project.files
+    )
+    content = hls4ml.archive(project)
+    assert len(content) < 150_000
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        packed = {m.name: archive.extractfile(m).read().decode() for m in archive.getmembers()}
+    assert packed == {f"{project.name}/{path}": text for path, text in project.files.items()}
+    own = "".join(text for path, text in project.files.items() if "ap_types" not in path and "nnet_utils" not in path)
+    assert tempfile.gettempdir() not in own.replace("#!/bin", "")
+    assert str(Path.cwd()) not in own
+
+
+def test_equal_networks_give_equal_projects_in_every_process():
+    code = (
+        "from tests.backends.test_hls4ml import deep_sets; from codesign.backends import hls4ml;"
+        "project = hls4ml.plan(deep_sets()); print(project.digest, hash(hls4ml.archive(project)))"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    assert runs[0].stdout.startswith(hls4ml.plan(deep_sets()).digest)
+
+
+def test_writing_takes_a_fraction_of_a_second():
+    network = deep_sets()
+    hls4ml.plan(network)
+    start = time.process_time()
+    hls4ml.plan(network)
+    assert time.process_time() - start < 0.5
+
+
+def test_part_and_clock_reach_the_vendor_tool():
+    project = hls4ml.plan(convolution(), part="xczu9eg-ffvb1156-2-e", clock_ns=3.2)
+    assert 'set part "xczu9eg-ffvb1156-2-e"' in project.files["project.tcl"]
+    assert "set clock_period 3.2" in project.files["project.tcl"]
+
+
+def test_a_clock_that_cannot_be_is_refused():
+    with pytest.raises(InvalidValueError) as error:
+        hls4ml.plan(convolution(), clock_ns=-1)
+    assert str(error.value) == "The clock period is -1 ns; allowed: above 0."
+
+
+def test_a_constant_beyond_float64_is_refused():
+    weight = np.array([[(1 << 54) + 1]])
+    network = IntegerNetwork((Input((), (1,), (FixedPoint(2, 2),)), Linear((0,), weight, np.array([0]), 0, 0)))
+    with pytest.raises(UnsupportedError) as error:
+        hls4ml.plan(network)
+    assert str(error.value) == ("A constant has 55 bits; allowed in hls4ml: 53. Quantize the weights to fewer bits.")
+
+
+def test_a_missing_compiler_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match="g\\+\\+ cannot be started"):
+        hls4ml.simulate(convolution(), np.zeros((1, 4, 5, 2), dtype=np.int64), tmp_path / "build")
+
+
+REPORT = """<?xml version="1.0"?>
+<profile>
+<ReportVersion><Version>2023.2</Version></ReportVersion>
+<UserAssignments><unit>ns</unit><Part>xcvu13p-flga2577-2-e</Part><TopModelName>network</TopModelName>
+<TargetClockPeriod>5.00</TargetClockPeriod><ClockUncertainty>1.35</ClockUncertainty></UserAssignments>
+<PerformanceEstimates>
+<PipelineType>yes</PipelineType>
+<SummaryOfTimingAnalysis><unit>ns</unit><EstimatedClockPeriod>4.000</EstimatedClockPeriod></SummaryOfTimingAnalysis>
+<SummaryOfOverallLatency><unit>clock cycles</unit><Best-caseLatency>11</Best-caseLatency>
+<Average-caseLatency>11</Average-caseLatency><Worst-caseLatency>12</Worst-caseLatency>
+<Interval-min>1</Interval-min><Interval-max>2</Interval-max></SummaryOfOverallLatency>
+</PerformanceEstimates>
+<AreaEstimates><Resources><BRAM_18K>2</BRAM_18K><DSP>3</DSP><FF>4567</FF><LUT>12345</LUT><URAM>0</URAM></Resources>
+<AvailableResources><BRAM_18K>5376</BRAM_18K><DSP>12288</DSP><FF>3456000</FF><LUT>1728000</LUT></AvailableResources>
+</AreaEstimates>
+</profile>
+"""
+
+
+def test_the_vendor_report_is_found_and_read(tmp_path):
+    project = hls4ml.plan(convolution())
+    report = Path(project.outputs[0])
+    script = tmp_path / "vitis-run"
+    script.write_text(f'#!/bin/sh\nmkdir -p {report.parent}\ncp "{tmp_path}/report.xml" {report}\n')
+    script.chmod(0o755)
+    (tmp_path / "report.xml").write_text(REPORT)
+    built = run_plan(project, tmp_path / "build", Tool((str(script),), "a fake"))
+    resources, timing = hls4ml.parse((built / report).read_text())
+    assert resources.metrics() == {
+        "lut_estimate": 12345, "ff_estimate": 4567, "dsp_estimate": 3, "bram_estimate": 36, "fmax_mhz_estimate": 250,
+    }  # fmt: skip
+    assert resources.tool == "Vitis HLS 2023.2 csynth"
+    assert (timing.latency_cycles, timing.ii, timing.clock_ns, timing.is_simulated) == (12, 2, 5.0, False)
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (REPORT.replace("LUT>", "CLB>"), "no AreaEstimates/Resources/LUT"),
+        (REPORT.replace("<Interval-max>2", "<Interval-max>?"), "invalid literal for int() with base 10: '?'"),
+        (REPORT[:900], "no element found: line 13, column 0"),
+    ],
+)
+def test_a_report_of_another_kind_is_refused(report, reason):
+    with pytest.raises(ToolError) as error:
+        hls4ml.parse(report)
+    assert str(error.value).startswith("The csynth report cannot be read (")
+    assert str(error.value).endswith("; run Vitis HLS 2020.1 or newer again.")
+    assert reason.split(":")[0] in str(error.value)
+
+
+def test_a_vendor_tool_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match="vitis-run cannot be started"):
+        run_plan(hls4ml.plan(convolution()), tmp_path / "build")
