@@ -1,4 +1,4 @@
-"""How near are the simulated Bragg peaks to the official ones, and what do a constant and a classical fit score on them?
+"""Compare the simulated Bragg peaks with the official ones, and score a constant and a classical fit on them.
 
     python benchmarks/bragg_simulator.py
 

@@ -57,13 +57,7 @@ def test_a_bad_parameter_is_one_sentence(stage, arguments, sentence):
     assert str(error.value) == sentence
 
 
-@pytest.fixture
-def empty_store(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.setenv("CODESIGN_DATA", str(tmp_path / "data"))
-
-
-@pytest.mark.usefixtures("empty_store")
+@pytest.mark.usefixtures("tracking")
 class TestSentences:
     def test_unknown_task(self):
         with pytest.raises(CodesignError) as error:

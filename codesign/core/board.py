@@ -14,7 +14,7 @@ class Board:
 
     Attributes:
         part: Full ordering code of the FPGA.
-        family: Which synthesis target: "xcup" (UltraScale+), "xc7" (7 series), "ecp5", "ice40".
+        family: Which synthesis target: "xcup" (UltraScale+), "xc7" (7 series), "ecp5".
         clock_ns: Period of the default design clock.
         loader: Way to program it: a file name in `deploy/loaders/`, or empty.
         source: Data sheet of every number.

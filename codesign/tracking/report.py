@@ -26,13 +26,12 @@ _SHOWN = 12  # rows of the front in the description, which MLflow keeps to 8,000
 
 def label(metric: str) -> str:
     """Return a metric key as axis title, with unit and level: `lut_estimate` is "LUT (estimate)"."""
-    words = metric.split("_")
-    note = ""
-    if len(words) > 1 and (words[-1] in _LEVELS or words[-1] in _UNITS):
-        note = f" ({_UNITS.get(words[-1], words[-1])})"
-        words = words[:-1]
+    words, notes = metric.split("_"), []
+    for known in ({level: level for level in _LEVELS}, _UNITS):
+        if len(words) > 1 and words[-1] in known:
+            notes.insert(0, known[words.pop()])
     text = " ".join(words)
-    return _NAMES.get(text, text[:1].upper() + text[1:]) + note
+    return _NAMES.get(text, text[:1].upper() + text[1:]) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def trial_rows(
@@ -225,7 +224,7 @@ def _wish(objective: Objective) -> str:
 def _counts(trials: Sequence[Trial], best: int) -> str:
     failed = sum(bool(t.failure) for t in trials)
     broken = sum(bool(t.violations) for t in trials)
-    parts = [f"{len(trials)} trials", f"{best} on the Pareto front"]
+    parts = [f"{len(trials)} trial{'s' * (len(trials) != 1)}", f"{best} on the Pareto front"]
     parts += [f"{broken} break a limit"] * bool(broken) + [f"{failed} failed"] * bool(failed)
     return " · ".join(parts)
 

@@ -96,7 +96,7 @@ def _chunk(rng: np.random.Generator, label_jitter_px: float, d: Detector) -> tup
 
 
 def _shapes(rng: np.random.Generator, d: Detector) -> tuple[np.ndarray, ...]:
-    """Return half widths at half maximum along two axes in pixels, rotation, and the Lorentzian fraction of each peak."""
+    """Return half widths at half maximum (px) along two axes, rotation and Lorentzian fraction of each peak."""
     half = 0.5 * d.width_px * np.exp(d.width_log * rng.standard_normal(CHUNK))
     ratio = np.exp(0.5 * d.axis_ratio_log * rng.standard_normal(CHUNK))
     return half * ratio, half / ratio, rng.uniform(0, np.pi, CHUNK), rng.random(CHUNK)

@@ -175,8 +175,8 @@ BASELINES = {
     "braggnn": Architecture(SHAPE, (*NON_LOCAL, *(Dense(w, LEAKY) for w in (16, 8, 4, 2)), Dense(2, "identity"))),
     # Weitz et al., arXiv 2501.05515: BraggNN in the blocks of that paper, 45,274 parameters, 0.2040 px
     "braggnn_nac": Architecture(SHAPE, (*NON_LOCAL, *(Dense(w, LEAKY) for w in (64, 32, 16)), Dense(2, "identity"))),
-    # Levental et al., OpenHLS, arXiv 2302.06751: 3,016 parameters, 4.8 µs a sample. The ReLU at its very end is left out,
-    # since an offset from the middle may be negative.
+    # Levental et al., OpenHLS, arXiv 2302.06751: 3,016 parameters, 4.8 µs a sample. The ReLU at its very end is left
+    # out, since an offset from the middle may be negative.
     "openhls": Architecture(
         SHAPE,
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ SIMULATED_PARTICLES = 16
 def load(folder: Path, features: tuple[str, ...]) -> Data:
     """Return the features, split and standardized as published.
 
-    Official: a fifth of the jets tests (train_test_split, random_state 42), the last quarter of the others validates.
+    Official: a fifth of the jets tests, the one that scikit-learn's train_test_split(random_state=42) takes, and the
+    last quarter of the others validates. The mean and the deviation are those of all but the test.
     Simulation: the first 70 % of the events train, the next 10 % validate, the last 20 % test.
 
     Args:
@@ -32,26 +34,29 @@ def load(folder: Path, features: tuple[str, ...]) -> Data:
     Raises:
         DataError: A file is malformed.
     """
-    from sklearn.model_selection import train_test_split
-    from sklearn.preprocessing import StandardScaler
-
     path = find(folder / Path(__file__).parent.name)
     if path:
         inputs, labels = read(path, features)
         source, digest = f"official: OpenML 42468 {NAME}, {len(labels)} jets", _sha256(path)
-        kept, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=42)
+        order = np.random.RandomState(42).permutation(len(labels))
+        test, kept = np.split(order, [math.ceil(len(labels) / 5)])
         cut = len(kept) * 3 // 4
     else:
         inputs, labels, source, digest = simulate(folder)
         cut, end = (round(fraction * len(labels) / 10) * 10 for fraction in (0.7, 0.8))
         kept, test = np.arange(end), np.arange(end, len(labels))
-    scaler = StandardScaler().fit(inputs[kept])
+    mean, deviation = inputs[kept].mean(axis=0, dtype=np.float64), inputs[kept].std(axis=0, dtype=np.float64)
+    constant = [name for name, d in zip(features, deviation, strict=True) if not d > 0]
+    if constant:
+        raise DataError(
+            f"The feature {constant[0]} of the jets does not vary (its deviation is 0); check the data file."
+        )
     rows = {"train": kept[:cut], "validation": kept[cut:], "test": test}
-    splits = {part: Split(scaler.transform(inputs[i]).astype(np.float32), labels[i]) for part, i in rows.items()}
+    splits = {part: Split(((inputs[i] - mean) / deviation).astype(np.float32), labels[i]) for part, i in rows.items()}
     preprocessing: dict[str, Any] = {
         "features": list(features),
-        "subtract": scaler.mean_.tolist(),
-        "divide_by": scaler.scale_.tolist(),
+        "subtract": mean.tolist(),
+        "divide_by": deviation.tolist(),
     }
     return Data(**splits, source=source, is_simulation=path is None, digest=digest, preprocessing=preprocessing)
 

@@ -137,7 +137,7 @@ def test_numbers_are_float32_where_24_bits_suffice(bits, kind):
 
 
 def test_a_sum_at_the_limit_of_float32_is_exact():
-    for entries, kind in ((2, TensorProto.FLOAT), (3, TensorProto.DOUBLE)):
+    for entries, kind in ((4, TensorProto.FLOAT), (5, TensorProto.DOUBLE)):
         network = IntegerNetwork(
             (Input((), (entries,), (FixedPoint(22, 22, is_signed=False),)), Sum((0,), 0, keep=True))
         )

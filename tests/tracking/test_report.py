@@ -115,7 +115,7 @@ def test_the_description_compares_with_the_baselines_and_says_what_is_next():
 
 def test_an_empty_study_is_described_too():
     failed = replace(TRIALS[4], number=0)
-    assert "**1 trials · 0 on the Pareto front · 1 failed**" in describe("Jets", [failed], OBJECTIVES, run_id="abc")
+    assert "**1 trial · 0 on the Pareto front · 1 failed**" in describe("Jets", [failed], OBJECTIVES, run_id="abc")
     assert "local_compress" not in describe("Jets", [failed], OBJECTIVES, run_id="abc")
     assert front_html("Jets", [failed], OBJECTIVES)
 
@@ -132,7 +132,7 @@ def test_a_description_fits_into_a_tag():
     [
         ("lut_estimate", "LUT (estimate)"),
         ("ff_synthesis", "FF (synthesis)"),
-        ("fmax_mhz_routed", "Fmax mhz (routed)"),
+        ("fmax_mhz_routed", "fmax (MHz, routed)"),
         ("latency_ns", "Latency (ns)"),
         ("latency_cycles", "Latency (cycles)"),
         ("distance_px", "Distance (px)"),
