@@ -1,5 +1,7 @@
-"""Compare search algorithms by the hypervolume they reach, on the real search spaces of the tasks with a cheap stand-in
-for training, and on DTLZ2 with mixed variables.
+"""Compare search algorithms by the hypervolume they reach.
+
+The problems are the real search spaces of the tasks, with a cheap stand-in for training, and DTLZ2 with mixed
+variables.
 
     python benchmarks/search.py [--seeds 5] [--trials 200] [--problems jets,bragg] [--algorithms portfolio,random]
 
@@ -57,7 +59,7 @@ class Problem:
     is_checked_first: bool = False
 
 
-# -- problems -----------------------------------------------------------------------------------------------------------
+# -- problems --
 
 
 def stand_in_for_training(architecture: Architecture) -> tuple[float, float, float]:
@@ -109,7 +111,10 @@ def of_space(space: SearchSpace, largest_lut: float, *, is_limited: bool) -> Pro
 
     reference = np.array([1.0, 1.0 if is_limited else 1.3, 1.0])
     return Problem(
-        to_hyperopt(space), lambda values: measure(tuple(sorted(values.items()))), reference, is_checked_first=is_limited
+        to_hyperopt(space),
+        lambda values: measure(tuple(sorted(values.items()))),
+        reference,
+        is_checked_first=is_limited,
     )
 
 
@@ -145,12 +150,12 @@ def problems() -> dict[str, Callable[[], Problem]]:
     }
 
 
-# -- methods ------------------------------------------------------------------------------------------------------------
+# -- methods --
 
 
 @dataclass
 class Course:
-    """Losses of every trial in order (NaN where infeasible), and seconds that suggestions took."""
+    """Losses of every trial in order (NaN where infeasible), and processor seconds that suggestions took."""
 
     losses: list[np.ndarray]
     seconds: list[float]
@@ -168,9 +173,9 @@ def ours(algorithm: str, problem: Problem, trials: int, seed: int) -> Course:
     for number, first in enumerate(_first(domain, trials, seed)):
         _evaluate(problem, history, trial_documents(number, first, domain, history), course, 0.0)
     for number in range(len(course.losses), trials):
-        start = time.perf_counter()
+        start = time.process_time()
         docs = suggest([number], domain, history, seed * 100_003 + number, accepts)
-        _evaluate(problem, history, docs, course, time.perf_counter() - start)
+        _evaluate(problem, history, docs, course, time.process_time() - start)
     return course
 
 
@@ -196,29 +201,24 @@ def optuna_sampler(name: str, problem: Problem, trials: int, seed: int) -> Cours
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-    def constraints(trial: Any) -> tuple[float]:
-        return (trial.user_attrs["violation"],)
-
     domain, course = Domain(lambda point: 0.0, problem.space), Course([], [])
     dimensions = encoding_of(domain).dimensions
     samplers = {
-        "optuna_nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, constraints_func=constraints),
-        "optuna_tpe": lambda: optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=STARTUP, constraints_func=constraints
-        ),
+        "optuna_nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
+        "optuna_tpe": lambda: optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP),
     }
     study = optuna.create_study(directions=["minimize"] * len(problem.reference), sampler=samplers[name]())
     for first in _first(domain, trials, seed):
         study.enqueue_trial(first)
     for _ in range(trials):
-        start = time.perf_counter()
+        start = time.process_time()
         trial, row = study.ask(), np.full(len(dimensions), np.nan)
         for i, dimension in enumerate(dimensions):
             if dimension.is_active(row):
                 row[i] = dimension.number(_optuna_value(trial, dimension))
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         losses, violation = problem.evaluate(encoding_of(domain).decode(row))
-        trial.set_user_attr("violation", violation)
+        trial.set_constraint("violation", violation)
         study.tell(trial, losses.tolist())
         course.add(losses, violation, seconds)
     return course
@@ -232,7 +232,7 @@ def _optuna_value(trial: Any, dimension: Dimension) -> float:
     return trial.suggest_categorical(dimension.label, list(range(dimension.options)))
 
 
-# -- the table ----------------------------------------------------------------------------------------------------------
+# -- the table --
 
 
 def volumes(course: Course, reference: np.ndarray, checkpoints: list[int]) -> list[float]:
@@ -262,7 +262,7 @@ def main() -> None:
     wanted = arguments.algorithms.split(",") if arguments.algorithms else list(methods)
     checkpoints = [c for c in CHECKPOINTS if c <= arguments.trials] or [arguments.trials]
     table = []
-    print(f"{'problem':13s} {'method':13s} " + " ".join(f"{c:>13d}" for c in checkpoints) + "  ms/suggestion")
+    print(f"{'problem':13s} {'method':13s} " + " ".join(f"{c:>13d}" for c in checkpoints) + "  CPU ms/suggestion")
     for name in arguments.problems.split(","):
         problem = problems()[name]()
         for method in wanted:

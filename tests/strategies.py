@@ -1,4 +1,4 @@
-"""Random small integer networks, over all operations, and vectors to run them on."""
+"""Random small integer networks, over all operations, and vectors to run them on; random small search spaces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
+from codesign.blocks.dense import Dense
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import (
@@ -25,6 +26,7 @@ from codesign.core.operations import (
     Sum,
     Transpose,
 )
+from codesign.core.space import Choice, Repeat, SearchSpace
 from codesign.synthesis.vectors import edge_rows, random_rows
 
 FRACTION_BITS = st.integers(-2, 8)
@@ -219,3 +221,26 @@ def _broadcasts(a, b) -> bool:
     if len(a) != len(b) or any(m != n and 1 not in (m, n) for m, n in zip(a, b, strict=True)):
         return False
     return math.prod(map(max, zip(a, b, strict=True))) <= _Walk.LIMIT_ELEMENTS * 4
+
+
+@st.composite
+def search_spaces(draw, depth: int = 2):
+    """A small hierarchical search space of dense blocks: choices in fields, in place of blocks, and repetitions."""
+
+    def some(options, low=1):
+        return tuple(draw(st.lists(st.sampled_from(options), min_size=low, max_size=3, unique=True)))
+
+    def dense():
+        width = Choice(some([1, 2, 3, 4]), is_ordered=draw(st.booleans()))
+        return Dense(width, Choice(some(["relu", "identity", "leaky_relu"])) if draw(st.booleans()) else "relu")
+
+    def item(level):
+        kind = draw(st.sampled_from(["dense", "choice", "repeat"] if level else ["dense"]))
+        if kind == "repeat":
+            return Repeat(item(0), tuple(sorted(some([0, 1, 2, 3]))))
+        if kind == "choice":
+            absent = (None,) if draw(st.booleans()) else ()
+            return Choice((*absent, *(item(level - 1) for _ in range(draw(st.integers(1, 2))))))
+        return dense()
+
+    return SearchSpace((draw(st.integers(1, 3)),), tuple(item(depth) for _ in range(draw(st.integers(1, 2)))))

@@ -42,7 +42,7 @@ BOARDS = ", ".join(sorted(p.stem for p in ROOT.glob("codesign/boards/[a-z]*.py")
         (
             global_search.GlobalSearch,
             ["--device", "gpu"],
-            "There is no value of parameter device 'gpu'; allowed: auto, cpu, cuda.",
+            "There is no value of parameter device 'gpu'; allowed: auto, cpu, cuda. Did you mean 'cpu'?",
         ),
         (
             synthesize.Synthesize,

@@ -43,7 +43,9 @@ class Journal:
                 self.events.append(json.loads(line))
             except ValueError as error:
                 self._file.close()
-                raise DataError(f"Line {number} of journal {path} is not JSON; restore the file or remove it.") from error
+                raise DataError(
+                    f"Line {number} of journal {path} is not JSON; restore the file or remove it."
+                ) from error
 
     def write(self, event: Mapping[str, Any], *, is_durable: bool = True) -> None:
         """Append an event; when a durable one returns, it is on the disk."""
@@ -55,5 +57,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()

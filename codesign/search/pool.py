@@ -144,8 +144,9 @@ class Processes:
     def submit(self, job: Job) -> None:
         slot = next(i for i, worker in enumerate(self._slots) if worker is None or worker.job is None)
         worker = self._slots[slot]
-        if worker is None or not worker.process.is_alive():
-            worker = self._slots[slot] = self._start()
+        if worker is not None and not worker.process.is_alive():
+            self._end(slot, worker)
+        worker = self._slots[slot] = self._slots[slot] or self._start()
         worker.job, worker.deadline = job, time.monotonic() + self._limit_s
         # A worker that died this very moment is found by `wait`.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -240,7 +241,7 @@ class _Unpickled:
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C, which a process that starts meanwhile inherits: the driver alone answers it and ends its workers."""
+    """Ignore Ctrl-C, as a process that starts meanwhile does too: the driver alone answers it and ends its workers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -23,7 +23,7 @@ from codesign.search.suggest import Suggest, Values, trial_documents
 
 Precheck = Callable[[Architecture], Mapping[str, float]]
 _ENUMERABLE = 20_000  # fillings of a space that is searched to its end when suggestions repeat themselves
-_DRAWS = 1_000  # random architectures looked at in a larger space
+_DRAWS = 300  # random architectures looked at in a larger space
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Proposer:
         full: Fidelity at which trials are compared.
         given: Architectures to be proposed first, inside the space or not.
         history: Trials of earlier studies, to learn from and not to repeat.
-        precheck: Metrics of an architecture that are known before its training.
+        precheck: Metrics of an architecture that no training can better.
         bounds: Best value that a metric can have.
     """
 
@@ -72,7 +72,8 @@ class Proposer:
         self._finished: list[np.ndarray] = []  # costs of feasible trials at full fidelity
         self._rest = every_filling(space) if space.size() <= _ENUMERABLE else None
         self.rejected: dict[str, str] = {}
-        self._given = _unique(given)
+        self._given = list({a.digest: a for a in given}.values())
+        self._past = {t.architecture.digest for t in history if t.fidelity == full}
         for number, trial in enumerate(history, start=-len(history)):
             if trial.choices:
                 self._docs[number] = self._document(trial.choices)
@@ -85,11 +86,11 @@ class Proposer:
             if architecture.digest not in self._asked:
                 return Proposal(architecture, find_choices(self._space, architecture), is_given=True)
         first, second = (int(s) for s in seed.generate_state(2))
-        docs = self._suggest([len(self._trials.trials)], self._domain, self._trials, first, self.accepts, self.known)
+        docs = self._suggest([len(self._trials.trials)], self._domain, self._trials, first, self.accepts)
         values = {label: v[0] for label, v in docs[0]["misc"]["vals"].items() if len(v)}
-        for choices in itertools.chain([values], self._others(np.random.default_rng(second))):
-            if self.accepts(choices):
-                choices = {label: int(option) for label, option in choices.items()}
+        for candidate in itertools.chain([values], self._others(np.random.default_rng(second))):
+            if self.accepts(candidate):
+                choices = {label: int(option) for label, option in candidate.items()}
                 return Proposal(self._space.fill_from(choices), choices)
         return None
 
@@ -110,10 +111,8 @@ class Proposer:
     def told(self, trial: Trial) -> None:
         """Record the result of a trial that was asked."""
         losses = [] if trial.failure else [o.cost(trial.metrics) for o in self._ranked]
-        if trial.fidelity == self._full:
-            self._asked.add(trial.architecture.digest)
-            if trial.is_feasible:
-                self._finished.append(np.array(losses))
+        if trial.fidelity == self._full and trial.is_feasible:
+            self._finished.append(np.array(losses))
         if trial.number in self._docs:
             doc = self._docs.pop(trial.number)
             doc["state"] = JOB_STATE_DONE
@@ -130,19 +129,11 @@ class Proposer:
         inserted: dict[str, Any] = self._trials.trials[-1]
         return inserted
 
-    def known(self, choices: Values) -> np.ndarray:
-        """Return the losses that are known before an evaluation, NaN where unknown."""
-        try:
-            metrics = self._metrics(self._space.fill_from(dict(choices)))
-        except CodesignError:
-            metrics = {}
-        return np.array([o.cost(metrics) if o.metric in metrics else math.nan for o in self._ranked])
-
     def accepts(self, choices: Values) -> bool:
         """Return whether an architecture is new and worth an evaluation; if not, remember why in `rejected`."""
         try:
             architecture = self._space.fill_from(dict(choices))
-            if architecture.digest in self._asked:
+            if architecture.digest in self._asked or self.is_refused(architecture.digest):
                 return False
             metrics = self._metrics(architecture)
         except CodesignError as error:  # shapes that do not fit, or nothing that could be built
@@ -152,6 +143,10 @@ class Proposer:
         if reason:
             self.rejected[architecture.digest] = reason
         return not reason
+
+    def is_refused(self, digest: str) -> bool:
+        """Return whether an architecture was tried in an earlier study, or refused in this one, which is for good."""
+        return digest in self._past or digest in self.rejected
 
     def _metrics(self, architecture: Architecture) -> Mapping[str, float]:
         if self._precheck is None:
@@ -174,7 +169,3 @@ class Proposer:
     def saved(self) -> Counter[str]:
         """Return how many architectures were not trained, by cause: invalid, limit, dominated."""
         return Counter(reason.partition(":")[0] for reason in self.rejected.values())
-
-
-def _unique(architectures: Iterable[Architecture]) -> list[Architecture]:
-    return list({a.digest: a for a in architectures}.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -104,18 +104,21 @@ def _match(node: Any, path: str, row: tuple[Any, ...]) -> Iterator[tuple[int, di
     elif node is None:
         yield (1 if row[:1] == (None,) else 0), {}
     elif row and type(row[0]) is type(node):
-        if isinstance(node, Block):
-            names = [f.name for f in fields(node)]
-            parts = [(f"{path}.{name}" if path else name, getattr(node, name)) for name in names]
-            inside: tuple[Any, ...] = tuple(getattr(row[0], name) for name in names)
-        elif isinstance(node, tuple):
-            parts = [(f"{path}.{i}" if path else str(i), part) for i, part in enumerate(node)]
-            inside = row[0]
-        else:
-            parts, inside = [], () if row[0] == node else row
-        for used, choices in _match_row(parts, inside):
-            if used == len(inside):
-                yield 1, choices
+        inside = _content(row[0])
+        if isinstance(node, Block | tuple):
+            parts = [(f"{path}.{name}" if path else name, part) for name, part in _content(node).items()]
+            for used, choices in _match_row(parts, tuple(inside.values())):
+                if used == len(inside):
+                    yield 1, choices
+        elif row[0] == node:
+            yield 1, {}
+
+
+def _content(node: Any) -> dict[str, Any]:
+    """Return the fields of a block or the entries of a tuple; nothing for a value."""
+    if isinstance(node, Block):
+        return {f.name: getattr(node, f.name) for f in fields(node)}
+    return {str(i): part for i, part in enumerate(node)} if isinstance(node, tuple) else {}
 
 
 def _match_row(parts: list[tuple[str, Any]], row: tuple[Any, ...]) -> Iterator[tuple[int, dict[str, int]]]:

@@ -87,7 +87,7 @@ def run_study(
     seed: int = 0,
     algorithm: str = "portfolio",
     workers: int = 1,
-    fidelity: Fidelity = Fidelity(1),
+    fidelity: Fidelity,
     halving: Halving | None = None,
     journal: Path | None = None,
     enqueue: Sequence[Architecture] = (),
@@ -117,9 +117,9 @@ def run_study(
         journal: File that makes the study survive a crash: if it exists, the study goes on where it stopped.
         enqueue: Architectures to try first, such as baselines; then follow the fronts of `history`.
         history: Trials of earlier studies of the same task, to learn from and not to repeat.
-        precheck: Metrics that are known before training, exactly; an architecture that breaks a limit by them, or that
-            is dominated whatever its training gives, is never trained.
-        bounds: Best value that a metric can have, such as {"error": 0.0}, to find what is certainly dominated.
+        precheck: Metrics of an architecture that no training can better, such as its hardware cost, where it is known:
+            what breaks a limit by them, or is dominated whatever its training gives, is never trained.
+        bounds: Best value that any architecture can reach, such as {"error": 0.0}, for metrics that `precheck` omits.
         time_limit_s: Longest time an evaluation may take; it then fails and is not repeated.
         on_trial: Called with each finished or failed trial; after a crash once more with one it may have missed.
         progress: Whether to show progress on standard error.
@@ -165,7 +165,7 @@ def run_study(
             record({"event": "seen", "number": trial.number}, is_durable=False)
             bar.update(driver.architectures_done(), driver.trials)
 
-        for trial in unseen:
+        for trial in (*unseen, *driver.give_up(record)):
             finish(trial)
         pool = stack.enter_context(open_pool(evaluate, workers, time_limit_s))
         while True:
@@ -256,6 +256,13 @@ class _Driver:
 
     def _seed_of(self, number: int) -> int:
         return int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+
+    def give_up(self, record: Callable[..., None]) -> list[Trial]:
+        """Return, as failed, the trials during which the study itself ended again and again."""
+        lost = [number for number in self._again if self._starts[number] >= _CRASHES]
+        self._again = [number for number in self._again if number not in lost]
+        outcome = Outcome(failure=f"The study ended {_CRASHES} times while this trial ran.")
+        return [self._tell(self._jobs[number], outcome, record) for number in lost]
 
     def conclude(self, job: Job, outcome: Outcome, record: Callable[..., None]) -> Trial | None:
         """Return the trial of an evaluation that has ended, after writing it down; `None` if it is started again."""

@@ -13,31 +13,24 @@ from hyperopt.base import miscs_update_idxs_vals
 from codesign.search.encoding import Encoding, History, encoding_of, history_of
 
 STARTUP = 16  # random trials before an algorithm learns
-ATTEMPTS = 200  # candidates looked at before the last one is suggested as it is
+ATTEMPTS = 100  # candidates looked at before the last one is suggested as it is
 
 Values = Mapping[str, Any]
-Known = Callable[[Values], np.ndarray]
 Accepts = Callable[[Values], bool]
 
 
 class Candidates(Protocol):
-    """What an algorithm is: candidates without end, the most promising first.
+    """What an algorithm is: candidates without end, the most promising first."""
 
-    `known` tells what of a candidate's losses is known before it is evaluated (NaN: unknown).
-    """
-
-    def __call__(
-        self, encoding: Encoding, history: History, rng: np.random.Generator, known: Known
-    ) -> Iterator[np.ndarray]:
+    def __call__(self, encoding: Encoding, history: History, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Yield rows."""
         ...
 
 
 class Suggest(Protocol):
-    """hyperopt's plug-in interface, with two optional arguments: give them with `functools.partial`.
+    """hyperopt's plug-in interface, with an optional argument that `functools.partial` gives.
 
-    `accepts` takes a candidate's values by label and returns whether it is worth an evaluation (it may break a limit);
-    `known` returns the losses that are known before an evaluation, NaN where unknown.
+    `accepts` takes a candidate's values by label and returns whether it is worth an evaluation; it may break a limit.
     """
 
     candidates: Candidates
@@ -49,15 +42,9 @@ class Suggest(Protocol):
         trials: Trials,
         seed: int,
         accepts: Accepts | None = None,
-        known: Known | None = None,
     ) -> list[dict[str, Any]]:
         """Return a trial document for each id."""
         ...
-
-
-def nothing_known(values: Values) -> np.ndarray:
-    """Return that no loss is known before the evaluation."""
-    return np.array(np.nan)
 
 
 def as_suggest(candidates: Candidates) -> Suggest:
@@ -69,14 +56,13 @@ def as_suggest(candidates: Candidates) -> Suggest:
         trials: Trials,
         seed: int,
         accepts: Accepts | None = None,
-        known: Known | None = None,
     ) -> list[dict[str, Any]]:
         encoding, history = encoding_of(domain), history_of(domain, trials)
         docs, taken = [], set(history.seen)
         for position, tid in enumerate(new_ids):
             rng = np.random.default_rng([seed, position])
             row = np.empty(0)
-            for candidate in itertools.islice(candidates(encoding, history, rng, known or nothing_known), ATTEMPTS):
+            for candidate in itertools.islice(candidates(encoding, history, rng), ATTEMPTS):
                 values = encoding.decode(candidate)
                 row = encoding.encode(values)  # a quantized value moves to its grid
                 if row.tobytes() not in taken and (accepts is None or accepts(values)):

@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -42,9 +43,9 @@ def fetch(path: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> tuple[dic
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     stated = arrays.pop(DIGEST, None)
     return arrays if stated is not None and str(stated) == digest(arrays) else None

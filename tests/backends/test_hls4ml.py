@@ -95,7 +95,7 @@ def convolution():
 
 def every_rounding(source, seed):
     """Every value of a format into many others, by every rounding and overflow, each on channels of its own."""
-    random, modes, each = np.random.default_rng(seed), list(itertools.product(Rounding, Overflow)), 12
+    random, modes, each = np.random.default_rng(seed), list(itertools.product(Rounding, Overflow)), 8
     steps = [Input((), (len(modes) * each,), (source,))]
     for m, (rounding, overflow) in enumerate(modes):
         formats = [FixedPoint(0, 0)] * (len(modes) * each)
@@ -118,7 +118,7 @@ def test_these_networks_hold_every_operation():
     assert {type(o).__name__ for n in (deep_sets(), convolution()) for o in n.operations} == set(OPERATIONS)
 
 
-@settings(max_examples=4, derandomize=True, deadline=None, phases=[Phase.generate])
+@settings(max_examples=3, derandomize=True, deadline=None, phases=[Phase.generate])
 @given(integer_networks(max_steps=12, max_bits=9).filter(lambda network: len(network.operations) > 6))
 def test_any_network_is_exact(network):
     with tempfile.TemporaryDirectory() as folder:
@@ -155,7 +155,7 @@ def test_a_changed_weight_is_detected(tmp_path):
     np.testing.assert_array_equal(outputs, changed.emulate(inputs))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(integer_networks(), st.sampled_from(["jets", "jets:particles=8", "8-jets", "größe"]))
 def test_a_project_is_complete_small_and_names_no_place_of_its_making(network, name):
     project = hls4ml.plan(network, name)
@@ -169,9 +169,9 @@ def test_a_project_is_complete_small_and_names_no_place_of_its_making(network, n
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         packed = {m.name: archive.extractfile(m).read().decode() for m in archive.getmembers()}
     assert packed == {f"{project.name}/{path}": text for path, text in project.files.items()}
-    own = "".join(text for path, text in project.files.items() if "ap_types" not in path and "nnet_utils" not in path)
-    assert tempfile.gettempdir() not in own.replace("#!/bin", "")
-    assert str(Path.cwd()) not in own
+    everything = "".join(project.files.values())
+    assert tempfile.gettempdir() not in everything
+    assert str(Path.cwd()) not in everything
 
 
 def test_equal_networks_give_equal_projects_in_every_process():
@@ -262,15 +262,13 @@ def test_the_vendor_report_is_found_and_read(tmp_path):
     [
         (REPORT.replace("LUT>", "CLB>"), "no AreaEstimates/Resources/LUT"),
         (REPORT.replace("<Interval-max>2", "<Interval-max>?"), "invalid literal for int() with base 10: '?'"),
-        (REPORT[:900], "no element found: line 13, column 0"),
+        (REPORT[: REPORT.index("<DSP>")], "no element found: line 13, column 48"),
     ],
 )
 def test_a_report_of_another_kind_is_refused(report, reason):
     with pytest.raises(ToolError) as error:
         hls4ml.parse(report)
-    assert str(error.value).startswith("The csynth report cannot be read (")
-    assert str(error.value).endswith("; run Vitis HLS 2020.1 or newer again.")
-    assert reason.split(":")[0] in str(error.value)
+    assert str(error.value) == f"The csynth report cannot be read ({reason}); run Vitis HLS 2020.1 or newer again."
 
 
 def test_a_vendor_tool_that_is_missing_is_named(tmp_path, monkeypatch):

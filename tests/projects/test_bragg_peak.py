@@ -146,8 +146,8 @@ def test_the_task_takes_official_files_where_they_are_and_keeps_their_patches(of
         ),
         (
             "frames",
-            set_at((slice(None), slice(10, 20)), np.nan),
-            "The frames of {path} hold NaN or infinite values around 10 peaks; get it from {origin} again.",
+            lambda frames: frames * np.nan,
+            "The frames of {path} hold NaN or infinite values around 17 peaks; get it from {origin} again.",
         ),
         (
             "npeaks",
@@ -217,7 +217,7 @@ def cleaned_one_by_one(patch, center):
                         stack.append((i, j))
         alone = np.zeros_like(patch)
         alone[tuple(np.array(members).T)] = patch[tuple(np.array(members).T)]
-        maxima = [m for m in members if 0 < min(m) and max(m) < 10 and alone[m] == _around(alone, m)]
+        maxima = [m for m in members if min(m) > 0 and max(m) < 10 and alone[m] == _around(alone, m)]
         if maxima:
             distance = np.hypot(*(np.mean(maxima, axis=0) - center))
             if distance < best:
@@ -390,7 +390,8 @@ def test_the_papers_space_holds_its_choices_and_says_what_is_float_only():
     fillings = [task.space.fill(lambda _, choice: int(rng.integers(len(choice.options)))) for _ in range(200)]
     float_only = [a for a in fillings if any(layer.float_only for layer in a.layers)]
     assert {a.output_shape for a in fillings} == {(2,)}
-    assert 0 < len(float_only) < len(fillings)
+    assert float_only
+    require_buildable(task.space.fill(lambda *_: 0).layers)  # ReLU, no norm, no block
     for architecture in float_only:
         with pytest.raises(UnsupportedError):
             require_buildable(architecture.layers)

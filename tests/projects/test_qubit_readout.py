@@ -99,25 +99,22 @@ def test_decimation_averages_neighbors(official):
         (
             X_TRAIN,
             lambda x: x * 0,
-            "The training traces of qubit_readout have the standard deviations [0. 0.] in I and Q; allowed: finite numbers "
-            "above 0. Get the files from {origin} again.",
+            "The training traces of qubit_readout have the standard deviations [0. 0.] in I and Q; allowed: finite "
+            "numbers above 0. Get the files from {origin} again.",
         ),
         (
             X_TRAIN,
-            lambda x: np.where(np.arange(1540) == 300, np.nan, x),
-            "The training traces of qubit_readout have the standard deviations [nan 288.6] in I and Q; allowed: finite "
+            lambda x: x * np.nan,
+            "The training traces of qubit_readout have the standard deviations [nan nan] in I and Q; allowed: finite "
             "numbers above 0. Get the files from {origin} again.",
         ),
     ],
 )
 def test_a_malformed_official_file_is_named(official, name, change, message):
     path = rewrite(official, name, change)
-    with np.printoptions(precision=1), pytest.raises(DataError) as error:
+    with pytest.raises(DataError) as error:
         plugins.load_task("qubit_readout:decimation=1").load(official)
-    expected = message.format(path=path, folder=path.parent, origin=ORIGIN)
-    assert (
-        str(error.value).replace(str(error.value).partition("[nan ")[2].partition("]")[0] or "\0", "288.6") == expected
-    )
+    assert str(error.value) == message.format(path=path, folder=path.parent, origin=ORIGIN)
 
 
 def test_nan_in_a_test_trace_is_found_by_the_check(official):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from codesign.search.encoding import Dimension, Encoding, History, fronts
-from codesign.search.suggest import STARTUP, Known, as_suggest
+from codesign.search.suggest import STARTUP, as_suggest
 
 POPULATION = 40
 MUTATIONS = 1.5  # mean number of mutated dimensions of a child
@@ -21,7 +21,7 @@ STEP = 0.7  # probability that an ordered dimension steps to a neighbor instead 
 SPREAD = 0.1  # standard deviation of a step of a continuous dimension
 
 
-def candidates(encoding: Encoding, history: History, rng: np.random.Generator, known: Known) -> Iterator[np.ndarray]:
+def candidates(encoding: Encoding, history: History, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield children of the population; random rows at the start."""
     while len(history) < STARTUP:
         yield encoding.sample(rng)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from codesign.search.encoding import Encoding, History
-from codesign.search.suggest import Known, as_suggest
+from codesign.search.suggest import as_suggest
 
 
-def candidates(encoding: Encoding, history: History, rng: np.random.Generator, known: Known) -> Iterator[np.ndarray]:
+def candidates(encoding: Encoding, history: History, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield random rows."""
     while True:
         yield encoding.sample(rng)

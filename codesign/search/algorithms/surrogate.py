@@ -1,7 +1,5 @@
 """A model of every loss, trees on the conditional vector, whose most optimistic candidate in a random direction wins.
 
-Losses that are known before an evaluation, such as hardware cost, are taken as they are and not modeled.
-
 Sources: Geurts et al., Extremely randomized trees, Machine Learning 63 (2006); Knowles, ParEGO, IEEE TEC 10 (2006),
 section III.A (augmented Tchebycheff function with random weights); Hutter et al., SMAC, LION 5 (2011), section 4
 (the spread over trees as uncertainty).
@@ -17,21 +15,21 @@ import numpy as np
 
 from codesign.core import plugins
 from codesign.search.encoding import Encoding, History, fronts
-from codesign.search.suggest import STARTUP, Known, as_suggest
+from codesign.search.suggest import STARTUP, as_suggest
 
 POOL = 160  # candidates that the model compares
-EXACT = 24  # of these, those whose known losses are asked for
+TAKEN = 24  # of these, those that are offered before a new pool is drawn
 TREES = 32
 OPTIMISM = 1.0  # standard deviations below the mean
 INACTIVE = -1.0  # what the trees see where a dimension is not active
 
 
-def candidates(encoding: Encoding, history: History, rng: np.random.Generator, known: Known) -> Iterator[np.ndarray]:
+def candidates(encoding: Encoding, history: History, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield the most promising rows of a pool, then of further pools; random rows at the start."""
     while len(history) < STARTUP or not np.isfinite(history.violations).any():
         yield encoding.sample(rng)
     model = _model(history)
-    children = plugins.load("search/algorithms", "nsga2").candidates(encoding, history, rng, known)
+    children = plugins.load("search/algorithms", "nsga2").candidates(encoding, history, rng)
     while True:
         seen = history.seen
         pool = {row.tobytes(): row for row in (next(children) for _ in range(3 * POOL // 4))}
@@ -41,12 +39,7 @@ def candidates(encoding: Encoding, history: History, rng: np.random.Generator, k
             yield encoding.sample(rng)
             continue
         weights = rng.dirichlet(np.ones(history.losses.shape[1]))
-        losses, violations = model.predict(rows)
-        first = rows[np.argsort(_scores(losses, violations, weights, history), kind="stable")[:EXACT]]
-        losses, violations = model.predict(first)
-        exact = np.array([np.broadcast_to(known(encoding.decode(row)), losses.shape[1:]) for row in first])
-        losses = np.where(np.isnan(exact), losses, exact)
-        yield from first[np.argsort(_scores(losses, violations, weights, history), kind="stable")]
+        yield from rows[np.argsort(_scores(*model.predict(rows), weights, history), kind="stable")[:TAKEN]]
 
 
 def _scores(losses: np.ndarray, violations: np.ndarray, weights: np.ndarray, history: History) -> np.ndarray:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from codesign.search.encoding import Dimension, Encoding, History, fronts
-from codesign.search.suggest import STARTUP, Known, as_suggest
+from codesign.search.suggest import STARTUP, as_suggest
 
 GOOD_FRACTION = 0.15
 GOOD_MOST = 40
@@ -26,7 +26,7 @@ CELLS = 64  # a continuous dimension is seen as this many ordered options
 SAMPLES = 1024  # points of the estimate of hypervolume
 
 
-def candidates(encoding: Encoding, history: History, rng: np.random.Generator, known: Known) -> Iterator[np.ndarray]:
+def candidates(encoding: Encoding, history: History, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield rows drawn from the densities; random rows at the start."""
     while len(history) < STARTUP:
         yield encoding.sample(rng)
