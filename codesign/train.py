@@ -168,10 +168,9 @@ def train(
         for epoch in range(options.epochs):
             module.train()
             total = torch.zeros((), device=target)
-            for step, (inputs, targets) in enumerate(_batches(resident, chosen, options.batch_size)):
+            for step, batch in enumerate(_batches(resident, chosen, options.batch_size)):
                 learning_rate.fill_(_rate(options, epoch * steps + step, options.epochs * steps))
-                if task.augment:
-                    inputs, targets = task.augment(inputs, targets)
+                inputs, targets = task.augment(*batch) if task.augment else batch
                 with torch.autocast(target.type, torch.bfloat16, enabled=options.is_mixed_precision):
                     loss = loss_of(module(inputs), targets)
                 optimizer.zero_grad()
@@ -242,7 +241,10 @@ def _batches(resident: Resident, chosen: Tensor, batch_size: int) -> Iterator[tu
 
 
 def _rate(options: TrainOptions, step: int, steps: int) -> float:
-    """Return the learning rate: Smith and Topin, arXiv 1708.07120 (one-cycle); Loshchilov, arXiv 1608.03983 (cosine)."""
+    """Return the learning rate.
+
+    Sources: Smith and Topin, arXiv 1708.07120 (one-cycle); Loshchilov and Hutter, arXiv 1608.03983 (cosine).
+    """
     progress = step / steps
     if options.schedule == "constant":
         return options.learning_rate

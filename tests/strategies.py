@@ -9,6 +9,13 @@ import numpy as np
 from hypothesis import strategies as st
 
 from codesign.blocks.dense import Dense
+from codesign.blocks.conv2d import Conv2d
+from codesign.blocks.conv_attention import ConvAttention
+from codesign.blocks.deep_sets import DeepSets
+from codesign.blocks.dense import Dense
+from codesign.blocks.linear_interaction import LinearInteraction
+from codesign.blocks.mlp_mixer import MlpMixer
+from codesign.core.architecture import Architecture
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import (
@@ -244,3 +251,54 @@ def search_spaces(draw, depth: int = 2):
         return dense()
 
     return SearchSpace((draw(st.integers(1, 3)),), tuple(item(depth) for _ in range(draw(st.integers(1, 2)))))
+
+
+@st.composite
+def architectures(draw, is_buildable: bool = True, outputs: int = 3):
+    """A small architecture of the platform's blocks, on a row, a set or an image; float-only choices on request."""
+    activation = st.sampled_from(["relu", "leaky_relu", "identity"] + ([] if is_buildable else ["gelu"]))
+    norm = st.sampled_from(["none", "batch"] + ([] if is_buildable else ["layer"]))
+    width = st.integers(1, 6)
+    kinds = {"activation": draw(activation), "norm": draw(norm)}
+    match draw(st.sampled_from(["dense", "deep_sets", "interaction", "mixer", "conv", "attention"])):
+        case "dense":
+            shape, body = (draw(st.integers(1, 8)),), [Dense(draw(width), **kinds)]
+        case "deep_sets":
+            shape = (draw(st.integers(2, 8)), draw(st.integers(1, 3)))
+            widths = tuple(draw(st.lists(width, min_size=1, max_size=2)))
+            aggregation = draw(st.sampled_from(["mean", "max", "sum"]))
+            axis = draw(st.sampled_from([-1, 0]))
+            body = [DeepSets(widths, kinds["activation"], kinds["norm"], norm_axis=axis, aggregation=aggregation)]
+        case "interaction":
+            shape = (draw(st.integers(2, 6)), 3)
+            body = [LinearInteraction(draw(width), draw(st.sampled_from(["mean", "ordered"])), **kinds)]
+        case "mixer":
+            shape, body = (4, 3), [MlpMixer(draw(width), draw(width), **kinds)]
+        case "conv":
+            shape = (draw(st.integers(5, 7)), 6, draw(st.integers(1, 2)))
+            padding, stride = draw(st.sampled_from(["same", "valid"])), draw(st.integers(1, 2))
+            body = [Conv2d((draw(width), draw(width)), draw(st.sampled_from([1, 3])), (1, stride), padding, **kinds)]
+        case _:
+            kind = "learned" if is_buildable else draw(st.sampled_from(["learned", "softmax"]))
+            shape = (3, 3, 2)
+            body = [ConvAttention(draw(width), kind, rank=draw(st.integers(1, 2)))]
+    head = [Dense(draw(width), draw(activation), draw(norm)) for _ in range(draw(st.integers(0, 1)))]
+    return Architecture(shape, (*body, *head, Dense(outputs, draw(activation), draw(norm))))
+
+
+def trained_like(architecture: Architecture, seed: int = 0, rows: int = 64):
+    """A float network whose batch norms have seen data, and inputs (rows, *input_shape) it could have been trained on."""
+    import torch
+
+    from codesign import network
+
+    module = network.build(architecture, seed)
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(rows, *architecture.input_shape, generator=generator)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            if value.ndim == 1 and "bias" not in name:  # scales of norms
+                value.copy_(1 + 0.3 * torch.randn(value.shape, generator=generator))
+        for _ in range(20):
+            module(inputs)
+    return module.eval(), inputs.numpy()

@@ -59,6 +59,11 @@ def compress(
 
     Args:
         network: Trained in float; stays as it is.
+        data: The training split calibrates and trains; the validation split scores every checkpoint.
+        task: Says the loss and the score.
+        recipe: Bits, pruning, epochs.
+        seed: Of all training.
+        device: "auto", "cpu" or "cuda".
         options: How to train, apart from what the recipe says (epochs, learning rate, which falls as a cosine does in
             every step).
 

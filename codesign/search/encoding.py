@@ -151,7 +151,7 @@ class History:
 
 def _history(runs: Sequence[Run], pending: np.ndarray, memory: dict[Any, Any]) -> History:
     last = {run[0].tobytes(): run for run in runs}.values()
-    objectives = max((len(losses) for _, losses, _ in last), default=1)
+    objectives = max((len(losses) for _, losses, _ in last), default=0) or 1
     points = np.array([point for point, _, _ in last]).reshape(-1, pending.shape[1])
     losses = np.array([v or (math.nan,) * objectives for _, v, _ in last]).reshape(-1, objectives)
     return History(points, losses, np.array([v for _, _, v in last], dtype=float), pending, runs, memory)

@@ -13,7 +13,7 @@ from hyperopt.base import miscs_update_idxs_vals
 from codesign.search.encoding import Encoding, History, encoding_of, history_of
 
 STARTUP = 16  # random trials before an algorithm learns
-ATTEMPTS = 100  # candidates looked at before the last one is suggested as it is
+ATTEMPTS = 100  # candidates looked at before as many random ones, of which the last is suggested as it is
 
 Values = Mapping[str, Any]
 Accepts = Callable[[Values], bool]
@@ -62,7 +62,8 @@ def as_suggest(candidates: Candidates) -> Suggest:
         for position, tid in enumerate(new_ids):
             rng = np.random.default_rng([seed, position])
             row = np.empty(0)
-            for candidate in itertools.islice(candidates(encoding, history, rng), ATTEMPTS):
+            offered = itertools.islice(candidates(encoding, history, rng), ATTEMPTS)
+            for candidate in itertools.chain(offered, (encoding.sample(rng) for _ in range(ATTEMPTS))):
                 values = encoding.decode(candidate)
                 row = encoding.encode(values)  # a quantized value moves to its grid
                 if row.tobytes() not in taken and (accepts is None or accepts(values)):

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codesign.blocks.dense import Dense
+from codesign.core.architecture import Architecture
 from codesign.core.errors import UnknownNameError
 from codesign.core.task import Objective
 from codesign.core.trial import Fidelity, Trial
@@ -37,15 +39,7 @@ def test_json_gives_the_trial_again(space, data):
 
 
 def trial(metrics, failure=""):
-    architecture = search_space_of_one()
-    return Trial(3, architecture, 0, Fidelity(1), metrics, failure)
-
-
-def search_space_of_one():
-    from codesign.blocks.dense import Dense
-    from codesign.core.architecture import Architecture
-
-    return Architecture((2,), (Dense(2),))
+    return Trial(3, Architecture((2,), (Dense(2),)), 0, Fidelity(1), metrics, failure)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -56,7 +50,7 @@ def test_a_number_that_is_not_finite_is_never_written(value):
 
 def test_a_block_that_does_not_exist_is_named():
     text = trial({}).to_json().replace('"dense"', '"dens"')
-    with pytest.raises(UnknownNameError, match="There is no block 'dens'; allowed: .* Did you mean 'dense'?"):
+    with pytest.raises(UnknownNameError, match=r"^There is no block 'dens'; allowed: .*\. Did you mean 'dense'\?$"):
         Trial.from_json(text)
 
 

@@ -43,9 +43,7 @@ def test_a_block_is_the_class_that_its_file_is_named_after(name):
 def test_a_block_with_float_only_examples_says_so(name):
     module = plugins.load("blocks", name)
     if not all(is_buildable(Architecture(shape, (block,))) for shape, block in module.EXAMPLES):
-        text = plugins.load_block(name).__doc__ + (
-            module.activation_layers.__doc__ if name == "dense" else ""
-        )
+        text = plugins.load_block(name).__doc__ + (module.activation_layers.__doc__ if name == "dense" else "")
         assert "float-only" in text.lower()
 
 
