@@ -29,9 +29,7 @@ def table(name: str = "", is_ready: bool = False, board: str = "", where: str = 
     limits = parse_objectives(where) if where else ()
     for limit in limits:
         if limit.limit is None:
-            raise InvalidValueError(
-                f"A limit reads {limit.metric!r}; allowed: such as lut_synthesis<=30000."
-            )
+            raise InvalidValueError(f"A limit reads {limit.metric!r}; allowed: such as lut_synthesis<=30000.")
     versions = list_versions(name)
     known = {key for version in versions for key in version.numbers}
     for limit in limits:

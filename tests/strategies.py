@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from codesign.blocks.dense import Dense
 from codesign.blocks.conv2d import Conv2d
 from codesign.blocks.conv_attention import ConvAttention
 from codesign.blocks.deep_sets import DeepSets
@@ -287,7 +286,7 @@ def architectures(draw, is_buildable: bool = True, outputs: int = 3):
 
 
 def trained_like(architecture: Architecture, seed: int = 0, rows: int = 64):
-    """A float network whose batch norms have seen data, and inputs (rows, *input_shape) it could have been trained on."""
+    """A float network whose norms are not trivial, and inputs (rows, *input_shape) that its batch norms have seen."""
     import torch
 
     from codesign import network

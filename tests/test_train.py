@@ -63,7 +63,7 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone():
 
 
 def test_the_weights_are_those_of_the_best_epoch():
-    module, result = _train(replace(OPTIONS, epochs=12, learning_rate=0.3, schedule="constant"))
+    module, result = _train(replace(OPTIONS, epochs=11, learning_rate=0.3, schedule="constant"))
     losses = [epoch.validation_loss for epoch in result.history]
     assert result.best_epoch == int(np.argmin(losses)) < len(losses) - 1
     again = train.evaluate(module, train.to_device(DATA, "cpu"), train.LOSSES["cross_entropy"])

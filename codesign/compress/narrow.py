@@ -28,7 +28,7 @@ from codesign.core.layers import (
     shape_after,
     with_shapes,
 )
-from codesign.network import BatchNorm, Branches, Network, Row
+from codesign.network import Branches, Network, Row
 
 Outputs = Mapping[str, Tensor]  # for each layer with weights, by its path in the network, the outputs that stay
 
@@ -130,10 +130,12 @@ def _importance(network: Network, name: str) -> Tensor:
     layer = network.get_submodule(name)
     norms = layer.weight.detach().flatten(1).norm(dim=1)
     parent, _, position = name.rpartition(".")
-    row = network.get_submodule(parent) if parent else network
-    following = row[int(position) + 1] if int(position) + 1 < len(row) else None
-    if isinstance(following, BatchNorm) and len(following.view) == 2:  # over the last axis
-        norms = norms * (following.weight / torch.sqrt(following.running_var + following.eps)).detach().abs()
+    row, after = network.get_submodule(parent), int(position) + 1
+    assert isinstance(row, Row)
+    for following, shape in with_shapes(row.layers, row.shape)[after : after + 1]:
+        if following in (Norm("batch", -1), Norm("batch", len(shape) - 1)):
+            norm = row[after]
+            norms = norms * (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach().abs()
     return norms / norms.mean().clamp(min=1e-12)
 
 

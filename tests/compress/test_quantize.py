@@ -198,9 +198,7 @@ def test_bad_widths_and_calibration_are_one_sentence():
     assert str(error.value) == "The widths of weights, activations and inputs are (1, 1, 1); allowed: 2 to 16 bits."
     with pytest.raises(InvalidValueError) as error:
         quantize(JETS, module, 8, inputs[:0])
-    assert str(error.value) == (
-        "The calibration inputs have shape (0, 8, 3); allowed: one or more rows of (8, 3)."
-    )
+    assert str(error.value) == ("The calibration inputs have shape (0, 8, 3); allowed: one or more rows of (8, 3).")
 
 
 def test_a_dead_network_still_lowers():
@@ -210,7 +208,9 @@ def test_a_dead_network_still_lowers():
             parameter.zero_()
     quantized = quantize(JETS, module, 8, np.zeros_like(inputs))
     require_agreement(quantized, lower(quantized), inputs)
-    assert quantized.steps[0].formats[0] == FixedPoint(8, 8 - quantized.steps[0].formats[0].fraction_bits, is_signed=False)
+    assert quantized.steps[0].formats[0] == FixedPoint(
+        8, 8 - quantized.steps[0].formats[0].fraction_bits, is_signed=False
+    )
 
 
 def test_quantizing_a_jet_network_takes_a_fraction_of_a_second():

@@ -60,7 +60,7 @@ def test_load_after_save_is_the_identity(tmp_path_factory, architecture):
 def test_weights_of_another_architecture_are_refused(tmp_path):
     network.save_network(tmp_path, SMALL, network.build(SMALL, 0))
     (tmp_path / "architecture.json").write_text(Architecture((5,), SMALL.blocks).to_json())
-    with pytest.raises(DataError, match="cannot be read.*size mismatch.*allowed: the architecture.json"):
+    with pytest.raises(DataError, match=r"cannot be read.*size mismatch.*allowed: the architecture\.json"):
         network.load_network(tmp_path)
 
 

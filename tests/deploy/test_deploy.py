@@ -1,9 +1,8 @@
 import json
-import os
 import re
+import resource
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -319,10 +318,8 @@ def test_pull_needs_no_training_and_no_hardware_library(registered):
 
 def test_help_is_instant():
     command = [sys.executable, "-m", "deploy", "--help"]
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=dict(os.environ))
-        seconds.append(time.perf_counter() - start)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert all(word in done.stdout for word in ("list", "pull", "verify", "check"))
-    assert min(seconds) < 0.3
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3  # seconds of work, however busy
