@@ -162,14 +162,15 @@ def train(
     history: list[Epoch] = []
     best_epoch, best_loss, best_state = 0, math.inf, _copy(module)
     with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
-        torch.manual_seed(seed)
-        chosen = _subset(len(resident.inputs), options.data_fraction, target)
+        torch.manual_seed(seed)  # for the augmentation
+        generator = torch.Generator().manual_seed(seed)
+        chosen = subset(len(resident.inputs), options.data_fraction, generator)
         steps = max(1, len(chosen) // options.batch_size)
         for epoch in range(options.epochs):
             module.train()
             total = torch.zeros((), device=target)
-            for step, batch in enumerate(_batches(resident, chosen, options.batch_size)):
-                learning_rate.fill_(_rate(options, epoch * steps + step, options.epochs * steps))
+            for step, batch in enumerate(_batches(resident, shuffled(chosen, options.batch_size, generator))):
+                learning_rate.fill_(rate_at(options, epoch * steps + step, options.epochs * steps))
                 inputs, targets = task.augment(*batch) if task.augment else batch
                 with torch.autocast(target.type, torch.bfloat16, enabled=options.is_mixed_precision):
                     loss = loss_of(module(inputs), targets)
@@ -226,21 +227,26 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def _subset(n: int, fraction: float, device: torch.device) -> Tensor:
-    order = torch.randperm(n, device=device)
-    return order[: max(1, round(n * fraction))] if fraction < 1 else order
+def subset(n: int, fraction: float, generator: torch.Generator) -> Tensor:
+    """Return the rows to train on."""
+    order = torch.randperm(n, generator=generator)
+    return order[: max(1, round(n * fraction))]
 
 
-def _batches(resident: Resident, chosen: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield shuffled batches: the epoch is gathered once, its batches are views."""
-    order = chosen[torch.randperm(len(chosen), device=chosen.device)]
-    if len(order) > batch_size:
-        order = order[: len(order) // batch_size * batch_size]
-    inputs, targets = resident.inputs[order], resident.targets[order]
-    yield from zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
+def shuffled(chosen: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Return the rows of one epoch, (steps, batch): all chosen ones but those of the last incomplete batch."""
+    batch_size = min(batch_size, len(chosen))
+    steps = len(chosen) // batch_size
+    return chosen[torch.randperm(len(chosen), generator=generator)[: steps * batch_size]].view(steps, batch_size)
 
 
-def _rate(options: TrainOptions, step: int, steps: int) -> float:
+def _batches(resident: Resident, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of an epoch: it is gathered once, and its batches are views."""
+    rows = rows.to(resident.inputs.device)
+    yield from zip(resident.inputs[rows], resident.targets[rows], strict=True)
+
+
+def rate_at(options: TrainOptions, step: int, steps: int) -> float:
     """Return the learning rate.
 
     Sources: Smith and Topin, arXiv 1708.07120 (one-cycle); Loshchilov and Hutter, arXiv 1608.03983 (cosine).

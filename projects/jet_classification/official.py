@@ -134,13 +134,20 @@ def _read_file(name: str, content: BinaryIO, particles: int) -> tuple[np.ndarray
         with h5py.File(content, "r") as file:
             _check(name, file)
             blocks = []
-            for start in range(0, len(file["jets"]), ROWS):
-                rows = slice(start, start + ROWS)
+            step = _whole_chunks(file["jetConstituentList"])
+            for start in range(0, len(file["jets"]), step):
+                rows = slice(start, start + step)
                 blocks.append(_select(name, file["jetConstituentList"][rows], file["jets"][rows, -6:-1], particles))
     except OSError as error:
         raise DataError(f"{name} is no HDF5 file, or a truncated one ({error}). {ADVICE}") from error
     inputs, labels = zip(*blocks, strict=True)
     return np.concatenate(inputs), np.concatenate(labels)
+
+
+def _whole_chunks(dataset: h5py.Dataset) -> int:
+    """Return about ROWS rows that end where a chunk ends, so that no chunk is decompressed twice."""
+    chunk = dataset.chunks[0] if dataset.chunks else 1
+    return chunk * max(1, ROWS // chunk)
 
 
 def _check(name: str, file: h5py.File) -> None:

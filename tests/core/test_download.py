@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -136,14 +137,16 @@ def test_a_refusal_names_its_status(server, file, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_network_the_message_names_file_source_and_place(server, file, tmp_path):
-    server.server_close()
-    message = (
-        rf"^jets.tar.gz cannot be downloaded from {file.url} \(.*Connection refused\)\. Try again, it resumes; or get "
-        rf"it from https://doi.org/10.5281/zenodo.1 on a machine with a network and put it at {tmp_path}/jets.tar.gz\.$"
-    )
-    with pytest.raises(DataError, match=message):
-        download(file, tmp_path)
+def test_without_a_network_the_message_names_file_source_and_place(tmp_path):
+    with socket.socket() as silent:  # bound, but not listening
+        silent.bind(("127.0.0.1", 0))
+        file = RemoteFile("jets.tar.gz", f"http://127.0.0.1:{silent.getsockname()[1]}/", MD5, "10.5281/zenodo.1")
+        message = (
+            rf"^jets.tar.gz cannot be downloaded from {file.url} \(.*Connection refused\)\. Try again, it resumes; or get "
+            rf"it from https://doi.org/10.5281/zenodo.1 on a machine with a network and put it at {tmp_path}/jets.tar.gz\.$"
+        )
+        with pytest.raises(DataError, match=message):
+            download(file, tmp_path)
 
 
 def test_only_web_addresses_are_allowed():

@@ -40,7 +40,7 @@ def test_what_hyperopt_draws_survives_the_row(seed):
     drawn = {label: values[0] for label, values in misc["vals"].items() if len(values)}
     row = encoding.encode(drawn)
     assert encoding.decode(row) == pytest.approx(drawn, rel=1e-6, abs=1e-9)
-    for i, dimension in enumerate(encoding.dimensions):
+    for dimension in encoding.dimensions:
         assert dimension.is_active(row) == (dimension.label in drawn)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from codesign.search.encoding import Dimension, Encoding, History, fronts
 from codesign.search.suggest import STARTUP, as_suggest
 
-POPULATION = 40
-MUTATIONS = 1.5  # mean number of mutated dimensions of a child
+POPULATION = 20
+MUTATIONS = 2.0  # mean number of mutated dimensions of a child
 STEP = 0.7  # probability that an ordered dimension steps to a neighbor instead of anywhere
 SPREAD = 0.1  # standard deviation of a step of a continuous dimension
 

@@ -17,8 +17,8 @@ from codesign.core import plugins
 from codesign.search.encoding import Encoding, History, fronts
 from codesign.search.suggest import STARTUP, as_suggest
 
-POOL = 160  # candidates that the model compares
-TAKEN = 24  # of these, those that are offered before a new pool is drawn
+POOL = 80  # candidates that the model compares
+TAKEN = 16  # of these, those that are offered before a new pool is drawn
 TREES = 32
 OPTIMISM = 1.0  # standard deviations below the mean
 INACTIVE = -1.0  # what the trees see where a dimension is not active
