@@ -152,17 +152,22 @@ def test_a_bad_option_is_one_sentence(change, sentence):
     assert str(error.value) == sentence
 
 
-def test_networks_trained_at_once_are_those_trained_one_after_another():
+# A bias before a batch norm has a gradient of rounding errors alone, which Adam scales up: there it is a random walk.
+@pytest.mark.parametrize(
+    ("norm", "tolerance", "random"), [("none", 1e-4, []), ("batch", 0.02, ["0.bias", "1.running_mean"])]
+)
+def test_networks_trained_at_once_are_those_trained_one_after_another(norm, tolerance, random):
+    architecture = Architecture(SHAPE, (Dense(16, norm=norm), Dense(2, "identity")))
     options = replace(OPTIONS, data_fraction=0.7)
-    together = train_many(ARCHITECTURE, [0, 1, 2], DATA, TASK, options, device="cpu")
+    together = train_many(architecture, [0, 1, 2], DATA, TASK, options, device="cpu")
     for seed, result in enumerate(together):
-        module = network.build(ARCHITECTURE, seed)
+        module = network.build(architecture, seed)
         alone = train.train(module, DATA, TASK, options, seed=seed, device="cpu")
-        np.testing.assert_allclose(result.history, alone.history, rtol=1e-3)
+        np.testing.assert_allclose(result.history, alone.history, rtol=tolerance)
         assert result.best_epoch == alone.best_epoch
         assert result.state.keys() == alone.state.keys()
-        for name, value in alone.state.items():
-            np.testing.assert_allclose(result.state[name], value, rtol=1e-2, atol=1e-3)
+        for name in alone.state.keys() - random:
+            np.testing.assert_allclose(result.state[name], alone.state[name], rtol=1e-3, atol=1e-4)
 
 
 def test_one_diverging_seed_of_many_is_named():

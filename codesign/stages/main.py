@@ -12,8 +12,8 @@ from codesign.stages.options import StageOptions, option, run_as_command
 class Main(StageOptions):
     """Parameters of `mlflow run .`; what is not here keeps the default of its stage."""
 
-    trials: int = option(40, "architectures to be tried by the search", minimum=1)
-    epochs: int = option(15, "training epochs of a search trial", minimum=1)
+    trials: int = option(24, "architectures to be tried by the search", minimum=1)
+    epochs: int = option(8, "training epochs of a search trial", minimum=1)
     workers: int = option(2, "processes that work at the same time", minimum=1)
     board: str = option("vu13p", "a file in codesign/boards")
     clock_ns: float = option(0.0, "clock period in nanoseconds (0: the board's)", minimum=0)

@@ -142,8 +142,9 @@ def test_without_a_network_the_message_names_file_source_and_place(tmp_path):
         silent.bind(("127.0.0.1", 0))
         file = RemoteFile("jets.tar.gz", f"http://127.0.0.1:{silent.getsockname()[1]}/", MD5, "10.5281/zenodo.1")
         message = (
-            rf"^jets.tar.gz cannot be downloaded from {file.url} \(.*Connection refused\)\. Try again, it resumes; or get "
-            rf"it from https://doi.org/10.5281/zenodo.1 on a machine with a network and put it at {tmp_path}/jets.tar.gz\.$"
+            rf"^jets.tar.gz cannot be downloaded from {file.url} \(.*Connection refused\)\. Try again, it resumes; or "
+            rf"get it from https://doi.org/10.5281/zenodo.1 on a machine with a network and put it at "
+            rf"{tmp_path}/jets.tar.gz\.$"
         )
         with pytest.raises(DataError, match=message):
             download(file, tmp_path)
