@@ -111,5 +111,6 @@ def test_help_is_quick(module, limit_s):
 def test_no_file_holds_a_machine_path():
     tracked = run("git", "ls-files").stdout.split()
     pattern = re.compile(r"/(home|root|work|opt)/\w")
-    texts = [p for p in tracked if Path(p).suffix in {".py", ".md", ".toml", ".yaml", ".txt", ".sh", ""}]
+    ours = [p for p in tracked if Path(p).parts[0] != "mlflow"]  # the server's paths are those of its container
+    texts = [p for p in ours if Path(p).suffix in {".py", ".md", ".toml", ".yaml", ".txt", ".sh", ""}]
     assert [p for p in texts if (ROOT / p).is_file() and pattern.search((ROOT / p).read_text())] == []
