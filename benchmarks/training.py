@@ -2,8 +2,9 @@
 
 Both train the same networks on the same data for the same epochs with the same batch size, optimizer, schedule and
 seeds, in turns, and score the weights of their best epoch on the validation data. The obvious way has all cores to
-itself in one process with torch's default threads; the engine has one worker process with one thread for each core.
-Processes are warm: imports and the loading of data are not counted.
+itself in one process, once with torch's default threads and once with a single thread, and the faster of these counts.
+The engine has one worker process with one thread for each core. Processes are warm: imports and the loading of data are
+not counted. CPU time is given beside the wall-clock time, because it depends less on what else the machine does.
 
     PYTHONPATH=. python benchmarks/training.py
 """
@@ -19,15 +20,19 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.func import functional_call, stack_module_state
 from torch.utils.data import DataLoader, Dataset
 
 from codesign import network
@@ -36,7 +41,6 @@ from codesign.core.plugins import load_task
 from codesign.core.task import Data, Split, Task
 from codesign.jobs.context import load_task_and_data
 from codesign.train import TrainOptions, predict, train
-from codesign.train_many import train_many
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 TASKS = ("jet_classification", "bragg_peak")
@@ -75,10 +79,9 @@ class ArrayDataset(Dataset):
         return self.inputs[index], self.targets[index]
 
 
-def obvious(plan: Plan) -> tuple[float, float]:
-    """Return seconds and score of a training with a DataLoader."""
+def obvious(plan: Plan) -> float:
+    """Return the score of a training with a DataLoader."""
     task, data = load(plan.task, plan.rows)
-    started = time.perf_counter()
     torch.manual_seed(plan.seed)
     options = plan.options
     model = network.build(plan.architecture, plan.seed)
@@ -106,24 +109,15 @@ def obvious(plan: Plan) -> tuple[float, float]:
             best = float(np.mean(losses))
             best_state = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(best_state)
-    return time.perf_counter() - started, score(task, data, model)
+    return score(task, data, model)
 
 
-def engine(plan: Plan) -> tuple[float, float]:
-    """Return seconds and score of a training with the engine."""
+def engine(plan: Plan) -> float:
+    """Return the score of a training with the engine."""
     task, data = load(plan.task, plan.rows)
-    started = time.perf_counter()
     model = network.build(plan.architecture, plan.seed)
     train(model, data, task, plan.options, seed=plan.seed, device="cpu")
-    return time.perf_counter() - started, score(task, data, model)
-
-
-def stacked(plans: list[Plan]) -> float:
-    """Return the seconds of training equal architectures with several seeds at once."""
-    task, data = load(plans[0].task, plans[0].rows)
-    started = time.perf_counter()
-    train_many(plans[0].architecture, [plan.seed for plan in plans], data, task, plans[0].options, "cpu")
-    return time.perf_counter() - started
+    return score(task, data, model)
 
 
 def score(task: Task, data: Data, model: network.Network) -> float:
@@ -152,30 +146,44 @@ def architectures(task: str, count: int, seed: int) -> list[Architecture]:
     return [space.fill(lambda _, hole: int(random.integers(len(hole.options)))) for _ in range(count)]
 
 
-def compare(task: str, options: argparse.Namespace, workers: int) -> dict[str, object]:
+def timed(way: Callable[[Plan], float], plan: Plan) -> tuple[float, float]:
+    """Return the score of a training and its CPU time (seconds)."""
+    started = time.process_time()
+    return way(plan), time.process_time() - started
+
+
+def compare(task: str, options: argparse.Namespace, cores: int) -> dict[str, Any]:
     """Return trials per minute of both ways, in turns, and the scores they reach."""
     training = TrainOptions(epochs=options.epochs, batch_size=options.batch_size)
     plans = [
         Plan(task, architecture, seed, options.rows, training)
         for seed, architecture in enumerate(architectures(task, options.networks, options.seed))
     ]
-    seconds: dict[str, list[float]] = {"obvious": [], "engine": []}
-    scores: dict[str, list[float]] = {"obvious": [], "engine": []}
-    with pool(1, workers, options.rows) as slow, pool(workers, 1, options.rows) as fast:
+    ways = {"obvious": (obvious, 1, cores), "obvious, 1 thread": (obvious, 1, 1), "engine": (engine, cores, 1)}
+    seconds: dict[str, float] = dict.fromkeys(ways, 0.0)
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in ways}
+    scores: dict[str, list[float]] = {name: [] for name in ways}
+    with ExitStack() as stack:
+        pools = {name: stack.enter_context(pool(w, t, options.rows)) for name, (_, w, t) in ways.items()}
         for _ in range(options.rounds):
-            for name, way, processes in (("obvious", obvious, slow), ("engine", engine, fast)):
+            for name, (way, _, _) in ways.items():
                 started = time.perf_counter()
-                found = list(processes.map(way, plans))
-                seconds[name].append(time.perf_counter() - started)
-                scores[name] += [value for _, value in found]
-                print(f"  {task} {name}: {60 * len(plans) / seconds[name][-1]:.1f} trials per minute", flush=True)
-    rates = {name: 60 * len(plans) * options.rounds / sum(values) for name, values in seconds.items()}
+                found = list(pools[name].map(partial(timed, way), plans))
+                seconds[name] += time.perf_counter() - started
+                scores[name] += [value for value, _ in found]
+                cpu_seconds[name] += [value for _, value in found]
+                print(f"  {task}, {name}: {60 * len(scores[name]) / seconds[name]:.1f} trials per minute", flush=True)
+    rates = {name: 60 * len(scores[name]) / value for name, value in seconds.items()}
+    cpu = {name: statistics.fmean(values) for name, values in cpu_seconds.items()}
+    others = [name for name in ways if name != "engine"]
     differences = np.subtract(scores["engine"], scores["obvious"])
     return {
         "metric": load_task(task).objectives[0].metric,
         "macs": [plan.architecture.macs() for plan in plans],
         "trials_per_minute": rates,
-        "speedup": rates["engine"] / rates["obvious"],
+        "cpu_seconds_per_trial": cpu,
+        "speedup": rates["engine"] / max(rates[name] for name in others),
+        "cpu_speedup": min(cpu[name] for name in others) / cpu["engine"],
         "mean_score": {name: statistics.fmean(values) for name, values in scores.items()},
         "score_difference": {"mean": float(differences.mean()), "standard_error": _standard_error(differences)},
     }
@@ -185,19 +193,37 @@ def _standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
-def compare_stacked(task: str, options: argparse.Namespace) -> list[dict[str, object]]:
-    """Return seconds per network on one core, one after another and stacked."""
+def compare_stacked(task: str, batch_size: int, counts: tuple[int, ...] = (2, 8)) -> list[dict[str, object]]:
+    """Return seconds of one training step for each network, on one core: alone, and stacked by torch.func."""
     torch.set_num_threads(1)
-    rows = []
-    training = TrainOptions(epochs=1, batch_size=options.batch_size)
-    for name, architecture in load_task(task).baselines.items():
-        for count in (2, 4, 8):
-            plans = [Plan(task, architecture, seed, options.rows, training) for seed in range(count)]
-            alone = sum(engine(plan)[0] for plan in plans) / count
-            rows.append(
-                {"network": name, "stacked": count, "seconds_alone": alone, "seconds_stacked": stacked(plans) / count}
-            )
+    found, data = load(task, 20_000)
+    inputs, targets = (torch.from_numpy(a[:batch_size]) for a in data.train)
+    loss_of, rows = LOSSES[found.loss], []
+    for name, architecture in found.baselines.items():
+        for count in counts:
+            models = [network.build(architecture, seed) for seed in range(count)]
+            alone = _step_seconds(lambda m: loss_of(m(inputs), targets), models[0].parameters(), models[0])
+            parameters, buffers = stack_module_state(models)
+            leaves = {k: v.detach().requires_grad_() for k, v in parameters.items()}
+            skeleton = models[0].to("meta")
+            call = torch.vmap(lambda p, b, s=skeleton: loss_of(functional_call(s, (p, b), (inputs,)), targets))
+            together = _step_seconds(lambda b, c=call, p=leaves: c(p, b).sum(), leaves.values(), buffers) / count
+            rows.append({"network": name, "stacked": count, "seconds_alone": alone, "seconds_stacked": together})
     return rows
+
+
+def _step_seconds(loss: Callable[[Any], torch.Tensor], parameters: Iterable[torch.Tensor], argument: Any) -> float:
+    """Return the CPU time of a training step, the least of several tries."""
+    optimizer = torch.optim.AdamW(list(parameters), lr=torch.tensor(1e-3), fused=True)
+    tries = []
+    for _ in range(5):
+        started = time.process_time()
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss(argument).backward()
+            optimizer.step()
+        tries.append((time.process_time() - started) / 20)
+    return min(tries)
 
 
 def peak_memory(jets: int = 500_000) -> float:
@@ -234,7 +260,7 @@ def main() -> None:
         "machine": {"processor": platform.processor() or platform.machine(), "cores": workers, "load": os.getloadavg()},
         "options": vars(options),
         "tasks": {task: compare(task, options, workers) for task in TASKS},
-        "stacked": compare_stacked("jet_classification", options),
+        "stacked": compare_stacked("jet_classification", options.batch_size),
         "peak_memory_gb": {"500000 jets of 8 particles": peak_memory()},
     }
     print(table(results))
@@ -244,19 +270,29 @@ def main() -> None:
 
 def table(results: dict) -> str:
     """Return the results as Markdown."""
-    lines = ["| task | obvious, trials/min | engine, trials/min | speedup | metric, obvious | engine | difference |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = [
+        "| task | way | trials/min | CPU s/trial | metric |",
+        "|---|---|---|---|---|",
+    ]
     for task, r in results["tasks"].items():
-        rate, mean, difference = r["trials_per_minute"], r["mean_score"], r["score_difference"]
+        for way, rate in r["trials_per_minute"].items():
+            cpu, mean = r["cpu_seconds_per_trial"][way], r["mean_score"][way]
+            lines.append(f"| {task} | {way} | {rate:.1f} | {cpu:.2f} | {r['metric']} {mean:.4f} |")
+        difference = r["score_difference"]
         lines.append(
-            f"| {task} | {rate['obvious']:.1f} | {rate['engine']:.1f} | {r['speedup']:.1f}x | "
-            f"{r['metric']} {mean['obvious']:.4f} | {mean['engine']:.4f} | "
+            f"| {task} | gain | {r['speedup']:.1f}x | {r['cpu_speedup']:.1f}x | "
             f"{difference['mean']:+.4f} ± {difference['standard_error']:.4f} |"
         )
-    lines += ["", "| network | stacked | s alone | s stacked | gain |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| network | stacked | ms a step, alone | ms a step and network, stacked | gain |",
+        "|---|---|---|---|---|",
+    ]
     for r in results["stacked"]:
         alone, together = r["seconds_alone"], r["seconds_stacked"]
-        lines.append(f"| {r['network']} | {r['stacked']} | {alone:.2f} | {together:.2f} | {alone / together:.2f}x |")
+        lines.append(
+            f"| {r['network']} | {r['stacked']} | {1e3 * alone:.2f} | {1e3 * together:.2f} | {alone / together:.2f}x |"
+        )
     lines += ["", *(f"peak memory, {name}: {gb:.2f} GB" for name, gb in results["peak_memory_gb"].items())]
     return "\n".join(lines)
 

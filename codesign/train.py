@@ -1,10 +1,16 @@
-"""Fit a network on data that stay on the device as tensors: no data loader, no copy and no synchronization per step."""
+"""Fit a network on data that stay on the device as tensors: no data loader, no copy and no synchronization per step.
+
+A process trains one network at a time; a search keeps one process with one thread on each core. Networks stacked in one
+process (torch.func) share the calls but not the arithmetic: on a CPU that is faster for the tiniest networks alone, and
+slower for larger ones (`benchmarks/training.py`). Compiling a step takes tens of seconds, longer than many a trial.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,7 +22,7 @@ from torch import Tensor, nn
 from codesign.core.errors import InvalidValueError, TrainingError, unknown_name
 from codesign.core.task import Data, Task
 
-EVALUATION_ROWS = 16384  # rows of one forward pass without gradients
+EVALUATION_ROWS = 4096  # rows of one forward pass without gradients
 WARM_UP = 0.3  # fraction of a one-cycle schedule in which the learning rate rises
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": F.cross_entropy,
@@ -153,15 +159,10 @@ def train(
     module.to(target)
     loss_of = LOSSES[task.loss]
     learning_rate = torch.tensor(options.learning_rate, device=target)
-    optimizer = torch.optim.AdamW(
-        [p for p in module.parameters() if p.requires_grad],
-        lr=learning_rate,
-        weight_decay=options.weight_decay,
-        fused=True,
-    )
     history: list[Epoch] = []
     best_epoch, best_loss, best_state = 0, math.inf, _copy(module)
-    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []), _joined(module) as weights:
+        optimizer = torch.optim.AdamW([weights], lr=learning_rate, weight_decay=options.weight_decay, fused=True)
         torch.manual_seed(seed)  # for the augmentation
         generator = torch.Generator().manual_seed(seed)
         chosen = subset(len(resident.inputs), options.data_fraction, generator)
@@ -174,10 +175,10 @@ def train(
                 inputs, targets = task.augment(*batch) if task.augment else batch
                 with torch.autocast(target.type, torch.bfloat16, enabled=options.is_mixed_precision):
                     loss = loss_of(module(inputs), targets)
-                optimizer.zero_grad()
+                optimizer.zero_grad(set_to_none=False)
                 loss.backward()
                 if options.gradient_clip:
-                    nn.utils.clip_grad_norm_(module.parameters(), options.gradient_clip)
+                    nn.utils.clip_grad_norm_(weights, options.gradient_clip)
                 optimizer.step()
                 total += loss.detach()
             losses = Epoch(float(total) / steps, evaluate(module, resident, loss_of))
@@ -221,6 +222,22 @@ def predict(module: nn.Module, inputs: np.ndarray, batch: int = EVALUATION_ROWS)
             for start in range(0, len(inputs), batch)
         ]
     return np.concatenate(parts)
+
+
+@contextmanager
+def _joined(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Make all parameters, and all gradients, parts of one tensor: the optimizer makes one call, not one for each."""
+    parameters = list(module.parameters())
+    joined = nn.Parameter(torch.cat([p.detach().flatten() for p in parameters]))
+    joined.grad = torch.zeros_like(joined)
+    sizes = [p.numel() for p in parameters]
+    for p, value, gradient in zip(parameters, joined.detach().split(sizes), joined.grad.split(sizes), strict=True):
+        p.data, p.grad = value.view_as(p), gradient.view_as(p)
+    try:
+        yield joined
+    finally:
+        for p in parameters:
+            p.data, p.grad = p.data.clone(), None
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

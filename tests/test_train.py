@@ -13,7 +13,6 @@ from codesign.core.errors import InvalidValueError, TrainingError
 from codesign.core.space import SearchSpace
 from codesign.core.task import Data, Objective, Split, Task
 from codesign.train import TrainOptions
-from codesign.train_many import train_many
 
 SHAPE = (4,)
 ARCHITECTURE = Architecture(SHAPE, (Dense(16, norm="batch"), Dense(2, "identity")))
@@ -150,32 +149,3 @@ def test_a_bad_option_is_one_sentence(change, sentence):
     with pytest.raises(InvalidValueError) as error:
         TrainOptions(**change)
     assert str(error.value) == sentence
-
-
-# A bias before a batch norm has a gradient of rounding errors alone, which Adam scales up: there it is a random walk.
-@pytest.mark.parametrize(
-    ("norm", "tolerance", "random"), [("none", 1e-4, []), ("batch", 0.02, ["0.bias", "1.running_mean"])]
-)
-def test_networks_trained_at_once_are_those_trained_one_after_another(norm, tolerance, random):
-    architecture = Architecture(SHAPE, (Dense(16, norm=norm), Dense(2, "identity")))
-    options = replace(OPTIONS, data_fraction=0.7)
-    together = train_many(architecture, [0, 1, 2], DATA, TASK, options, device="cpu")
-    for seed, result in enumerate(together):
-        module = network.build(architecture, seed)
-        alone = train.train(module, DATA, TASK, options, seed=seed, device="cpu")
-        np.testing.assert_allclose(result.history, alone.history, rtol=tolerance)
-        assert result.best_epoch == alone.best_epoch
-        assert result.state.keys() == alone.state.keys()
-        for name in alone.state.keys() - random:
-            np.testing.assert_allclose(result.state[name], alone.state[name], rtol=1e-3, atol=1e-4)
-
-
-def test_one_diverging_seed_of_many_is_named():
-    options = replace(OPTIONS, learning_rate=1e30, schedule="constant")
-    with pytest.raises(TrainingError, match=r"Training with seed 3 diverged in epoch \d: .* now 1e\+30"):
-        train_many(ARCHITECTURE, [3], DATA, TASK, options, device="cpu")
-
-
-def test_an_option_that_a_stack_does_not_have_is_refused():
-    with pytest.raises(InvalidValueError, match=r"without patience, gradient clipping.*patience=1"):
-        train_many(ARCHITECTURE, [0], DATA, TASK, replace(OPTIONS, patience=1), device="cpu")

@@ -19,7 +19,8 @@ def prune_weights(network: QuantizedNetwork, sparsity: float) -> None:
     """Mask the smallest weights over all linear layers and convolutions, until the fraction `sparsity` is zero.
 
     Magnitudes are compared in units of the root mean square of their layer's weights, because a layer's scale says
-    nothing about its worth. Masked weights stay masked.
+    nothing about its worth: compared as they are, they empty whole layers (a Deep Sets jet network at 6 bits and 80 %
+    sparsity then reaches an accuracy of .466 instead of .515). Masked weights stay masked.
 
     Source: Frankle and Carbin, arXiv 1803.03635, section 2; Weitz et al., arXiv 2501.05515, section 3.
 

@@ -112,9 +112,10 @@ def quantize(
 ) -> QuantizedNetwork:
     """Return the quantized network of a trained float one, without further training.
 
-    A batch norm over the last axis right after a linear layer or a convolution is folded into it. Every multiplication
-    takes an input of few bits: activations are rounded right after each activation function, and wherever else a wide
-    result would reach a multiplication, a sum or a branch. The outputs are exact.
+    A batch norm over the last axis is folded into the linear layer or convolution right before it, or into all those
+    whose sum it takes. Every multiplication takes an input of few bits: activations are rounded right after each
+    activation function, and wherever else a wide result would reach a multiplication, a sum or a branch. The outputs
+    are exact.
 
     Args:
         architecture: What `module` was built from.
@@ -162,6 +163,9 @@ def calibrate(network: QuantizedNetwork, inputs: np.ndarray) -> None:
         elif isinstance(step, Quantized):
             step.calibrate(network.input_grid(i))
         results.append(step(*arguments))
+
+
+ScaleAndOffset = tuple[Tensor, Tensor]  # of a batch norm in eval mode, one for each entry of the last axis
 
 
 @dataclass(frozen=True)
@@ -212,41 +216,48 @@ class _Builder:
         module = QuantizedAffine(scale, offset, self.weight_bits, len(value.shape) - 1)
         return self.add(module, (value.step,), f"gain of {name}", replace(value, gain=1.0, is_narrow=False))
 
-    def row(self, layers: Sequence[Layer], modules: Row, value: _Value, path: str, *, is_last: bool) -> _Value:
-        """Add a row of layers; `is_last` if nothing follows it."""
+    def row(
+        self,
+        layers: Sequence[Layer],
+        modules: Row,
+        value: _Value,
+        path: str,
+        *,
+        is_last: bool = False,
+        then: ScaleAndOffset | None = None,
+    ) -> _Value:
+        """Add a row of layers; `is_last` if nothing follows it; its last layer absorbs `then`."""
         todo = list(zip(layers, modules, strict=True))
         position = 0
         while position < len(todo):
             layer, module = todo[position]
             name = f"{path} {position} ({layer})"
-            norm = None
-            if position + 1 < len(todo) and isinstance(layer, Linear | Conv2d):
-                following, norm_module = todo[position + 1]
-                rank = len(value.shape)
-                if isinstance(following, Norm) and following.axis % rank == rank - 1:
-                    norm = norm_module
-            position += 1 if norm is None else 2
-            value = self.layer(layer, module, norm, value, name)
+            position += 1
+            absorbed = then if position == len(todo) else None
+            if position < len(todo) and _absorbs(layer, todo[position][0], value.shape):
+                absorbed = _scale_and_offset(todo[position][1])
+                position += 1
+            value = self.layer(layer, module, absorbed, value, name)
             if isinstance(layer, Activation) and not (is_last and position == len(todo)):
                 value = self.narrow(value, name)
         return value
 
     def layer(  # noqa: PLR0911 - one case for each kind of layer
-        self, layer: Layer, module: nn.Module, norm: nn.Module | None, value: _Value, name: str
+        self, layer: Layer, module: nn.Module, absorbed: ScaleAndOffset | None, value: _Value, name: str
     ) -> _Value:
         shape = layer.output_shape(value.shape)
         match layer:
             case Linear() | Conv2d():
                 value = self.narrow(value, name)
-                weight, bias = _folded(module, norm, value.gain)
+                weight, bias = _folded(module, absorbed, value.gain)
                 if isinstance(layer, Linear):
                     step: nn.Module = QuantizedLinear(weight, bias, self.weight_bits)
                 else:
-                    step = QuantizedConv2d(weight, bias, self.weight_bits, _padding(layer), layer.stride)
+                    step = QuantizedConv2d(weight, bias, self.weight_bits, module.padding[0], layer.stride)
                 return self.add(step, (value.step,), name, _Value(0, shape))
             case Norm(axis=axis):
                 value = self.narrow(value, name)
-                scale, offset = _affine(module)
+                scale, offset = _scale_and_offset(module)
                 axes_after = len(shape) - 1 - axis % len(shape)
                 step = QuantizedAffine(scale * value.gain, offset, self.weight_bits, axes_after)
                 return self.add(step, (value.step,), name, _Value(0, shape))
@@ -268,17 +279,21 @@ class _Builder:
                 new = replace(value, shape=shape, gain=gain, is_narrow=entries == 1 and value.is_narrow)
                 return self.add(step, (value.step,), name, new)
             case Parallel():
-                return self.branches(layer, module, value, shape, name)
+                return self.branches(layer, module, absorbed, value, name)
         raise UnsupportedError(f"The {name} has no exact integer form here; use a layer that has one.")
 
-    def branches(self, layer: Parallel, module: nn.Module, value: _Value, shape: Shape, name: str) -> _Value:
+    def branches(
+        self, layer: Parallel, module: nn.Module, absorbed: ScaleAndOffset | None, value: _Value, name: str
+    ) -> _Value:
         assert isinstance(module, Branches)
         value = self.narrow(self.settled(value, name), name)
         results = []
         for i, (branch, row) in enumerate(zip(layer.branches, module.branches, strict=True)):
             path = f"{name} branch {i} layer"
-            results.append(self.settled(self.row(branch, row, value, path, is_last=False), path))
-        merged = _Value(0, shape, is_nonnegative=all(r.is_nonnegative for r in results))
+            results.append(self.settled(self.row(branch, row, value, path, then=absorbed), path))
+            if absorbed:  # every branch is scaled, the sum is shifted once
+                absorbed = absorbed[0], torch.zeros_like(absorbed[1])
+        merged = _Value(0, layer.output_shape(value.shape), is_nonnegative=all(r.is_nonnegative for r in results))
         if layer.merge == "concat":
             return self.add(Concat([r.shape[-1] for r in results]), tuple(r.step for r in results), name, merged)
         total = results[0]
@@ -287,26 +302,32 @@ class _Builder:
         return total
 
 
-def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return scale and offset of a batch norm in eval mode."""
+def _absorbs(layer: Layer, following: Layer, shape: Shape) -> bool:
+    """Return whether `following` is a batch norm over the outputs of `layer`, which takes `shape`."""
+    shape = layer.output_shape(shape)
+    return following in (Norm("batch", -1), Norm("batch", len(shape) - 1)) and _ends_in_weights(layer, shape[-1])
+
+
+def _ends_in_weights(layer: Layer, width: int) -> bool:
+    match layer:
+        case Linear(width=outputs) | Conv2d(channels=outputs):
+            return outputs == width
+        case Parallel(branches=branches, merge="add"):
+            return all(branch and _ends_in_weights(branch[-1], width) for branch in branches)
+    return False
+
+
+def _scale_and_offset(norm: nn.Module) -> ScaleAndOffset:
+    """Return what a batch norm multiplies by and adds in eval mode."""
     assert isinstance(norm, BatchNorm)
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return scale.detach(), (norm.bias - norm.running_mean * scale).detach()
 
 
-def _folded(module: nn.Module, norm: nn.Module | None, gain: float) -> tuple[Tensor, Tensor]:
+def _folded(module: nn.Module, absorbed: ScaleAndOffset | None, gain: float) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a linear layer or convolution that absorbs the gain before and the norm after it."""
     weight, bias = module.weight.detach() * gain, module.bias.detach()
-    if norm is None:
+    if absorbed is None:
         return weight, bias
-    scale, offset = _affine(norm)
+    scale, offset = absorbed
     return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), bias * scale + offset
-
-
-def _padding(layer: Conv2d) -> int:
-    if layer.padding == "same" and layer.kernel % 2 == 0:
-        raise UnsupportedError(
-            f"A convolution with an even kernel of {layer.kernel} and padding 'same' pads unevenly, which no hardware "
-            "view builds; use an odd kernel or padding 'valid'."
-        )
-    return layer.kernel // 2 if layer.padding == "same" else 0

@@ -25,8 +25,10 @@ class Quantizer(nn.Module):
     Attributes:
         bits: Width of every format.
         is_signed: For each format; None until calibration where it depends on the data.
-        rounding: Half-even at the input, where the host rounds; half-up inside, which costs no hardware wherever the
-            half can be part of a bias (see `lower`).
+        rounding: Half-even at the input, where the host rounds; half-up inside, since it costs no hardware wherever the
+            half can be part of a bias (see `lower`). On a Deep Sets jet network without training it reaches the
+            accuracy of half-even (.577 and .573 at 6 bits; floor .516) at the cost of floor (39.6k LUT; half-even
+            41.0k).
         formats: Set by `calibrate`.
     """
 

@@ -152,8 +152,8 @@ class History:
 def _history(runs: Sequence[Run], pending: np.ndarray, memory: dict[Any, Any]) -> History:
     last = {run[0].tobytes(): run for run in runs}.values()
     objectives = max((len(losses) for _, losses, _ in last), default=0) or 1
-    points = np.array([point for point, _, _ in last]).reshape(-1, pending.shape[1])
-    losses = np.array([v or (math.nan,) * objectives for _, v, _ in last]).reshape(-1, objectives)
+    points = np.array([point for point, _, _ in last]).reshape(len(last), pending.shape[1])
+    losses = np.array([v or (math.nan,) * objectives for _, v, _ in last]).reshape(len(last), objectives)
     return History(points, losses, np.array([v for _, _, v in last], dtype=float), pending, runs, memory)
 
 
@@ -239,7 +239,7 @@ def history_of(domain: Domain, trials: Trials) -> History:
             runs.append(finished[doc["tid"]])
         else:
             pending.append(encoding.encode(_values(doc)))
-    return _history(runs, np.array(pending).reshape(-1, len(encoding.dimensions)), memory)
+    return _history(runs, np.array(pending).reshape(len(pending), len(encoding.dimensions)), memory)
 
 
 _remembered: weakref.WeakKeyDictionary[Trials, tuple[dict[int, Run], dict[Any, Any]]] = weakref.WeakKeyDictionary()

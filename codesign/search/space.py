@@ -15,7 +15,7 @@ from codesign.core.architecture import Architecture, Block
 from codesign.core.space import Choice, Hole, Repeat, SearchSpace
 
 
-def to_hyperopt(space: SearchSpace) -> list[Apply]:
+def to_hyperopt(space: SearchSpace) -> dict[str, list[Apply]]:
     """Return the nested hyperopt space; `choices_of` reads the points that hyperopt draws from it.
 
     A hole of a repeated item is one node shared by all counts that reach it, so what is learned of it is learned once.
@@ -36,14 +36,14 @@ def to_hyperopt(space: SearchSpace) -> list[Apply]:
         ]
         draw = scope.randint(0, hole.options) if hole.is_ordered else scope.randint(hole.options)
         nodes[hole.label] = scope.switch(scope.hyperopt_param(hole.label, draw), *options)
-    return [nodes[hole.label] for hole in children["", 0]]
+    return {"inside": [nodes[hole.label] for hole in children["", 0]]}
 
 
 def choices_of(point: Any) -> dict[str, int]:
     """Return the option of every active hole by label, from a point of `to_hyperopt`'s space."""
     choices = {}
-    for hole in point:
-        choices |= {hole["hole"]: hole["option"]} | choices_of(hole["inside"])
+    for hole in point["inside"]:
+        choices |= {hole["hole"]: hole["option"]} | choices_of(hole)
     return choices
 
 

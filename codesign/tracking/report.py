@@ -26,7 +26,8 @@ _SHOWN = 12  # rows of the front in the description, which MLflow keeps to 8,000
 
 def label(metric: str) -> str:
     """Return a metric key as axis title, with unit and level: `lut_estimate` is "LUT (estimate)"."""
-    words, notes = metric.split("_"), []
+    words = metric.split("_")
+    notes: list[str] = []
     for known in ({level: level for level in _LEVELS}, _UNITS):
         if len(words) > 1 and words[-1] in known:
             notes.insert(0, known[words.pop()])

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from codesign.blocks.deep_sets import DeepSets
 from codesign.blocks.dense import Dense
+from codesign.blocks.linear_interaction import LinearInteraction
 from codesign.compress.lower import lower, require_agreement
 from codesign.compress.prune import prune_weights
 from codesign.compress.quantize import quantize
-from codesign.compress.quantizers import QuantizedLinear, Quantizer, best_fraction_bits
+from codesign.compress.quantizers import QuantizedAffine, QuantizedLinear, Quantizer, best_fraction_bits
 from codesign.core import operations as ops
 from codesign.core.architecture import Architecture, Block
 from codesign.core.errors import ExactnessError, InvalidValueError, UnsupportedError
@@ -223,3 +224,11 @@ def _seconds(action):
     start = time.process_time()
     action()
     return time.process_time() - start
+
+
+def test_a_batch_norm_of_a_sum_is_folded_into_all_its_branches():
+    architecture = Architecture((6, 3), (LinearInteraction(4, norm="batch"), Dense(2, "identity")))
+    module, inputs = trained_like(architecture)
+    quantized = quantize(architecture, module, 14, inputs)
+    assert not any(isinstance(step, QuantizedAffine) for step in quantized.steps)
+    np.testing.assert_allclose(predict(quantized, inputs), predict(module, inputs), atol=0.01)

@@ -1,17 +1,20 @@
 """The contract of every suggestion algorithm, and what is particular to each."""
 
+import contextlib
 import functools
 import itertools
 
 import numpy as np
 import pytest
 from hyperopt import STATUS_FAIL, STATUS_OK, Domain, Trials, fmin, hp
+from hyperopt.exceptions import AllTrialsFailed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.core import plugins
 from codesign.core.errors import UnknownNameError
-from codesign.core.pareto import hypervolume
+from codesign.core.pareto import hypervolume, non_domination_rank
+from codesign.search.algorithms import nsga2
 from codesign.search.algorithms.nsga2 import child, crowding_distance, mutate
 from codesign.search.algorithms.tpe import choose_good, density, forgetting, largest_hypervolume
 from codesign.search.encoding import Dimension, History, encoding_of
@@ -37,16 +40,17 @@ def two_losses(point):
 def run(algorithm, objective=two_losses, space=MIXED, trials=50, seed=0, **options):
     history = Trials()
     suggest = functools.partial(plugins.load("search/algorithms", algorithm).suggest, **options)
-    fmin(
-        objective,
-        space,
-        algo=suggest,
-        max_evals=trials,
-        trials=history,
-        rstate=np.random.default_rng(seed),
-        show_progressbar=False,
-        catch_eval_exceptions=True,
-    )
+    with contextlib.suppress(AllTrialsFailed):
+        fmin(
+            objective,
+            space,
+            algo=suggest,
+            max_evals=trials,
+            trials=history,
+            rstate=np.random.default_rng(seed),
+            show_progressbar=False,
+            catch_eval_exceptions=True,
+        )
     return history
 
 
@@ -148,18 +152,20 @@ def test_a_child_is_a_filling_and_keeps_what_its_parents_share(space, seed):
     assert [d.is_active(row) for d in encoding.dimensions] == np.isfinite(row).tolist()
 
 
-def test_a_subtree_comes_from_one_parent():
-    inner = [[hp.randint(f"{name}{i}", 0, 1000) for i in range(4)] for name in "ab"]
-    encoding = encoding_of(Domain(lambda point: 0.0, {"top": hp.choice("top", inner), "rest": hp.randint("rest", 2)}))
-    labels = [d.label for d in encoding.dimensions]
-    mother = encoding.encode({"top": 0, "rest": 0} | {f"a{i}": 100 for i in range(4)})
-    father = encoding.encode({"top": 1, "rest": 1} | {f"b{i}": 900 for i in range(4)})
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        values = dict(zip(labels, child(encoding, mother, father, rng), strict=True))
-        name = "a" if values["top"] == 0 else "b"
-        mixed += sum(0 < abs(values[f"{name}{i}"] - (100 if name == "a" else 900)) for i in range(4))
-    assert mixed < 0.6 * 4 * 200  # what changed was mutated, not taken from the other parent
+def test_where_parents_differ_in_structure_what_hangs_on_it_comes_from_one_of_them(monkeypatch):
+    monkeypatch.setattr(nsga2, "MUTATIONS", 0)
+    layers = [hp.randint(f"layer{i}", 0, 10) for i in range(4)]
+    space = {"depth": hp.choice("depth", [layers[:2], layers[:4]]), "rest": hp.randint("rest", 0, 10)}
+    encoding = encoding_of(Domain(lambda point: 0.0, space))
+    mother = encoding.encode({"depth": 0, "rest": 1, "layer0": 1, "layer1": 1})
+    father = encoding.encode({"depth": 1, "rest": 9} | {f"layer{i}": 9 for i in range(4)})
+    rng, found = np.random.default_rng(0), set()
+    for _ in range(100):
+        values = encoding.decode(child(encoding, mother, father, rng))
+        layers_of_child = tuple(values[f"layer{i}"] for i in range(2 if values["depth"] == 0 else 4))
+        assert layers_of_child == ((1, 1), (9, 9, 9, 9))[values["depth"]]
+        found.add((values["depth"], values["rest"]))
+    assert found == {(0, 1), (0, 9), (1, 1), (1, 9)}
 
 
 @given(st.integers(1, 9), st.integers(0, 2**32), st.data())
@@ -181,8 +187,6 @@ def test_the_good_trials_are_as_many_as_asked_and_none_outside_is_of_a_better_fr
     history = History(np.arange(12.0)[:, None], losses, np.zeros(12), empty, (), {})
     good = choose_good(history, count)
     assert len(set(good.tolist())) == count
-    from codesign.core.pareto import non_domination_rank
-
     ranks = non_domination_rank(losses)
     others = np.setdiff1d(np.arange(12), good)
     assert len(others) == 0 or ranks[good].max() <= ranks[others].min()

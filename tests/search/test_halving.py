@@ -14,9 +14,11 @@ from codesign.search.halving import Halving, halving, ordered, promoted
 OBJECTIVES = (Objective("error"), Objective("lut", limit=100))
 
 
-def trial(number, error, lut, fidelity=Fidelity(1), failure=""):
+def trial(number, error, lut, fidelity=None, failure=""):
     architecture = Architecture((2,), (Dense(number + 1),))
-    return Trial(number, architecture, 0, fidelity, {} if failure else {"error": error, "lut": lut}, failure)
+    return Trial(
+        number, architecture, 0, fidelity or Fidelity(1), {} if failure else {"error": error, "lut": lut}, failure
+    )
 
 
 @given(st.integers(1, 200), st.floats(0.1, 1), st.integers(1, 5), st.integers(2, 5))
