@@ -119,7 +119,7 @@ def test_one_worker_without_a_time_limit_is_this_process():
 
 
 def test_what_cannot_be_sent_is_refused_before_anything_runs():
-    with pytest.raises(InvalidValueError, match="^The evaluation cannot be sent to worker processes .* allowed: a "):
+    with pytest.raises(InvalidValueError, match=r"^The evaluation cannot be sent to worker processes .* allowed: a "):
         open_pool(lambda *_: {}, 2, None).__enter__()
 
 
