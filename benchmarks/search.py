@@ -3,7 +3,7 @@
 The problems are the real search spaces of the tasks, with a cheap stand-in for training, and DTLZ2 with mixed
 variables.
 
-    python benchmarks/search.py [--seeds 5] [--trials 200] [--problems jets,bragg] [--algorithms portfolio,random]
+    python benchmarks/search.py [--seeds 3] [--trials 200] [--problems jets,bragg] [--algorithms portfolio,random]
 
 prints a table and writes `benchmarks/results/search.json`. Optuna's samplers are compared where Optuna is installed.
 All methods start with the same random points. `jets` and `jets_limited` served to choose constants of the algorithms;
@@ -247,7 +247,7 @@ def volumes(course: Course, reference: np.ndarray, checkpoints: list[int]) -> li
 def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--problems", default=",".join(problems()))
     parser.add_argument("--algorithms", default="")

@@ -15,7 +15,8 @@ def is_non_dominated(costs: np.ndarray) -> np.ndarray:
     costs = np.asarray(costs, dtype=float)
     mask = np.zeros(len(costs), dtype=bool)
     left = np.flatnonzero(np.isfinite(costs).all(axis=1))
-    left = left[np.lexsort(costs[left].T[::-1])]  # sorted so, no row is dominated by one after it
+    # Sorted by their sum, no row is dominated by one after it, and the first ones dominate many.
+    left = left[np.lexsort((*costs[left].T[::-1], costs[left].sum(axis=1)))]
     while len(left):
         best, left = left[0], left[1:]
         mask[best] = True

@@ -139,10 +139,17 @@ class History:
     def __len__(self) -> int:
         return len(self.points)
 
-    @property
-    def seen(self) -> set[bytes]:
+    @cached_property
+    def seen(self) -> frozenset[bytes]:
         """Bytes of every row of `points` and `pending`."""
-        return {row.tobytes() for row in (*self.points, *self.pending)}
+        return frozenset(row.tobytes() for row in (*self.points, *self.pending))
+
+    @cached_property
+    def feasible_front(self) -> np.ndarray:
+        """Rows that no other feasible row dominates."""
+        feasible = np.flatnonzero(self.violations == 0)
+        front: np.ndarray = feasible[is_non_dominated(self.losses[feasible])]
+        return front
 
     def first(self, runs: int) -> History:
         """Return the history as it was after the first `runs` of its runs."""
@@ -265,7 +272,9 @@ def fronts(history: History) -> Iterator[np.ndarray]:
 
     Source: Deb et al., A fast and elitist multiobjective genetic algorithm: NSGA-II, IEEE TEC 6 (2002), section VI.A.
     """
-    left = np.flatnonzero(history.violations == 0)
+    if len(history.feasible_front):
+        yield history.feasible_front
+    left = np.setdiff1d(np.flatnonzero(history.violations == 0), history.feasible_front)
     while len(left):
         mask = is_non_dominated(history.losses[left])
         yield left[mask]

@@ -41,7 +41,7 @@ def to_hyperopt(space: SearchSpace) -> dict[str, list[Apply]]:
 
 def choices_of(point: Any) -> dict[str, int]:
     """Return the option of every active hole by label, from a point of `to_hyperopt`'s space."""
-    choices = {}
+    choices: dict[str, int] = {}
     for hole in point["inside"]:
         choices |= {hole["hole"]: hole["option"]} | choices_of(hole)
     return choices

@@ -21,6 +21,7 @@ POOL = 80  # candidates that the model compares
 TAKEN = 16  # of these, those that are offered before a new pool is drawn
 TREES = 32
 OPTIMISM = 1.0  # standard deviations below the mean
+LARGEST = 1.0  # violations beyond it are alike: a few huge ones would hide all that is feasible
 INACTIVE = -1.0  # what the trees see where a dimension is not active
 
 
@@ -31,13 +32,13 @@ def candidates(encoding: Encoding, history: History, rng: np.random.Generator) -
     model = _model(history)
     children = plugins.load("search/algorithms", "nsga2").candidates(encoding, history, rng)
     while True:
-        seen = history.seen
         pool = {row.tobytes(): row for row in (next(children) for _ in range(3 * POOL // 4))}
         pool |= {row.tobytes(): row for row in (encoding.sample(rng) for _ in range(POOL // 4))}
-        rows = np.array([row for key, row in pool.items() if key not in seen]).reshape(-1, len(encoding.dimensions))
-        if not len(rows):
+        new = [row for key, row in pool.items() if key not in history.seen]
+        if not new:
             yield encoding.sample(rng)
             continue
+        rows = np.array(new)
         weights = rng.dirichlet(np.ones(history.losses.shape[1]))
         yield from rows[np.argsort(_scores(*model.predict(rows), weights, history), kind="stable")[:TAKEN]]
 
@@ -74,7 +75,7 @@ def _model(history: History) -> _Model:
         past = history.first(runs)
         is_finished = np.isfinite(past.violations)
         features = np.nan_to_num(past.points[is_finished], nan=INACTIVE)
-        targets = np.column_stack([past.losses[is_finished], past.violations[is_finished]])
+        targets = np.column_stack([past.losses[is_finished], np.minimum(past.violations[is_finished], LARGEST)])
         trees = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.7, random_state=runs)
         history.memory["surrogate"] = (runs, _Model(trees.fit(features, targets)))
     model: _Model = history.memory["surrogate"][1]

@@ -18,7 +18,7 @@ import numpy as np
 from codesign.search.encoding import Dimension, Encoding, History, fronts
 from codesign.search.suggest import STARTUP, as_suggest
 
-GOOD_FRACTION = 0.15
+GOOD_FRACTION = 0.1
 GOOD_MOST = 40
 DRAWS = 24  # options drawn for each dimension, of which the most promising is taken
 REMEMBERED = 25  # newest bad trials of full weight
@@ -88,8 +88,9 @@ def density(dimension: Dimension, numbers: np.ndarray, weights: np.ndarray) -> n
         kernel = np.exp(-0.5 * (distance / width) ** 2)
         counts = counts @ (kernel / kernel.sum(axis=1, keepdims=True))
     prior = np.array(dimension.prior) if dimension.options else np.full(size, 1 / size)
-    total: np.ndarray = counts + prior
-    return total / total.sum()
+    total = counts + prior
+    probabilities: np.ndarray = total / total.sum()
+    return probabilities
 
 
 def forgetting(count: int) -> np.ndarray:
