@@ -126,10 +126,14 @@ def score(task: Task, data: Data, model: network.Network) -> float:
 
 
 def warm_up(tasks: tuple[str, ...], rows: int, threads: int) -> None:
-    """Load what a worker needs, once."""
+    """Load what a worker needs, and train once: torch imports parts of itself when they are first used."""
     torch.set_num_threads(threads)
     for task in tasks:
         load(task, rows)
+        (small,) = architectures(task, 1, 0)
+        plan = Plan(task, small, 0, 512, TrainOptions(epochs=1))
+        obvious(plan)
+        engine(plan)
 
 
 def pool(workers: int, threads: int, rows: int) -> ProcessPoolExecutor:

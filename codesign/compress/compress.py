@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from codesign.compress.lower import lower, require_agreement
 from codesign.compress.narrow import prune_neurons
 from codesign.compress.prune import prune_weights, sparsity_after, sparsity_of
-from codesign.compress.quantize import QuantizedNetwork, quantize
+from codesign.compress.quantize import quantize
+from codesign.compress.quantized_network import QuantizedNetwork
 from codesign.core.architecture import Architecture
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.layers import require_buildable
@@ -20,6 +23,7 @@ from codesign.train import TrainOptions, train
 
 CALIBRATION_ROWS = 2048
 AGREEMENT_ROWS = 2048
+EMULATION_ROWS = 2048  # at once, so that the windows of a convolution fit into memory
 
 Step = tuple[Architecture, QuantizedNetwork, float]  # what to train, and the seconds spent on it so far
 
@@ -83,7 +87,9 @@ def compress(
         result = train(quantized, data, task, options, seed=seed + step, device=device)
         integers = lower(quantized)
         require_agreement(quantized, integers, data.validation.inputs[:AGREEMENT_ROWS])
-        metrics = task.score(integers.predict(data.validation.inputs), data.validation.targets)
+        rows = np.array_split(data.validation.inputs, 1 + len(data.validation.inputs) // EMULATION_ROWS)
+        outputs = np.concatenate([integers.predict(part) for part in rows])
+        metrics = task.score(outputs, data.validation.targets)
         yield Checkpoint(step, architecture, sparsity_of(quantized), metrics, integers, seconds + result.seconds)
 
 

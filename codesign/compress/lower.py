@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from codesign.compress.quantize import Add, Concat, QuantizedNetwork, Sum
+from codesign.compress.quantized_network import Add, Concat, QuantizedNetwork, Sum
 from codesign.compress.quantizers import Quantized, QuantizedAffine, QuantizedConv2d, Quantizer
 from codesign.core import operations as ops
 from codesign.core.errors import ExactnessError, UnsupportedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from codesign.compress.quantize import QuantizedNetwork
+from codesign.compress.quantized_network import QuantizedNetwork
 from codesign.core.errors import InvalidValueError
 
 

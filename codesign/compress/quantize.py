@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from codesign.compress.quantized_network import Add, Concat, QuantizedNetwork, Sum
 from codesign.compress.quantizers import Quantized, QuantizedAffine, QuantizedConv2d, QuantizedLinear, Quantizer
 from codesign.core.architecture import Architecture
 from codesign.core.errors import InvalidValueError, UnsupportedError
@@ -28,77 +29,7 @@ from codesign.core.layers import (
     Transpose,
     require_buildable,
 )
-from codesign.core.operations import finest
 from codesign.network import BatchNorm, Branches, Row
-
-
-class Sum(nn.Module):
-    """Sum over one axis, times 2^-mean_bits; `axis` counts without the batch, from 0."""
-
-    def __init__(self, axis: int, *, keep: bool, mean_bits: int) -> None:
-        super().__init__()
-        self.axis, self.keep, self.mean_bits = axis, keep, mean_bits
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.sum(self.axis + 1, keepdim=self.keep) * 2.0**-self.mean_bits
-
-
-class Add(nn.Module):
-    """Sum of two results."""
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
-
-
-class Concat(nn.Module):
-    """Results side by side along the last axis, `widths` entries each."""
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.widths = tuple(widths)
-
-    def forward(self, *x: Tensor) -> Tensor:
-        return torch.cat(x, dim=-1)
-
-
-class QuantizedNetwork(nn.Module):
-    """A network that computes in float what integers will compute, and can be trained.
-
-    Attributes:
-        steps: Modules; the first is the input's quantizer, the last gives the exact outputs.
-        wiring: For each step the steps whose results it takes; the first takes the input.
-        names: For each step the layer it comes from, for messages.
-        input_shape: Shape of the input without the batch.
-    """
-
-    def __init__(
-        self, steps: Sequence[nn.Module], wiring: Sequence[tuple[int, ...]], names: Sequence[str], input_shape: Shape
-    ) -> None:
-        super().__init__()
-        self.steps = nn.ModuleList(steps)
-        self.wiring = tuple(wiring)
-        self.names = tuple(names)
-        self.input_shape = input_shape
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.trace(x)[-1]
-
-    def trace(self, x: Tensor) -> list[Tensor]:
-        """Return the result of every step."""
-        results = [self.steps[0](x)]
-        for step, inputs in zip(self.steps[1:], self.wiring[1:], strict=True):
-            results.append(step(*(results[i] for i in inputs)))
-        return results
-
-    def weighted(self) -> list[Quantized]:
-        """Return the linear and convolution steps: those whose weights can be pruned."""
-        return [step for step in self.steps if isinstance(step, QuantizedLinear | QuantizedConv2d)]
-
-    def input_grid(self, step: int) -> int:
-        """Return the fraction bits of what `step` takes, which a quantizer before it fixed."""
-        source = self.wiring[step][0]
-        module = self.steps[source]
-        return finest(module.formats) if isinstance(module, Quantizer) else self.input_grid(source)
 
 
 def quantize(
@@ -123,14 +54,16 @@ def quantize(
         bits: Width of all weights (the sign included), and of activations if nothing else is said.
         calibration_inputs: (rows, *input_shape); formats are chosen for them.
         activation_bits: Width of the activations.
-        input_bits: Width of the inputs.
+        input_bits: Width of the inputs; by default two more than activations have, up to 8. Few inputs feed all the
+            rest: with 4 bits elsewhere, 6 instead of 4 lift a jet network from .533 to .560 accuracy for 5 % more LUT.
 
     Raises:
         UnsupportedError: A layer has no exact integer form; the message names it.
         InvalidValueError: A width is not allowed, or there is nothing to calibrate with.
     """
     require_buildable(architecture.layers)
-    widths = (bits, activation_bits or bits, input_bits or activation_bits or bits)
+    activation_bits = activation_bits or bits
+    widths = (bits, activation_bits, input_bits or max(activation_bits, min(activation_bits + 2, 8)))
     if min(widths) < 2 or max(widths) > 16:
         raise InvalidValueError(f"The widths of weights, activations and inputs are {widths}; allowed: 2 to 16 bits.")
     builder = _Builder(weight_bits=widths[0], activation_bits=widths[1])

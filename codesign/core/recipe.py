@@ -25,7 +25,7 @@ class CompressionRecipe:
     sparsity: float = 0.5
     steps: int = 3
     epochs: int = 3
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-3
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:

@@ -196,7 +196,7 @@ def test_bad_widths_and_calibration_are_one_sentence():
     module, inputs = trained_like(JETS)
     with pytest.raises(InvalidValueError) as error:
         quantize(JETS, module, 1, inputs)
-    assert str(error.value) == "The widths of weights, activations and inputs are (1, 1, 1); allowed: 2 to 16 bits."
+    assert str(error.value) == "The widths of weights, activations and inputs are (1, 1, 3); allowed: 2 to 16 bits."
     with pytest.raises(InvalidValueError) as error:
         quantize(JETS, module, 8, inputs[:0])
     assert str(error.value) == ("The calibration inputs have shape (0, 8, 3); allowed: one or more rows of (8, 3).")

@@ -1,0 +1,81 @@
+"""The quantized network: steps in single static assignment, as an `IntegerNetwork` has them, that can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from codesign.compress.quantizers import Quantized, QuantizedConv2d, QuantizedLinear, Quantizer
+from codesign.core.layers import Shape
+from codesign.core.operations import finest
+
+
+class Sum(nn.Module):
+    """Sum over one axis, times 2^-mean_bits; `axis` counts without the batch, from 0."""
+
+    def __init__(self, axis: int, *, keep: bool, mean_bits: int) -> None:
+        super().__init__()
+        self.axis, self.keep, self.mean_bits = axis, keep, mean_bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(self.axis + 1, keepdim=self.keep) * 2.0**-self.mean_bits
+
+
+class Add(nn.Module):
+    """Sum of two results."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class Concat(nn.Module):
+    """Results side by side along the last axis, `widths` entries each."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+
+    def forward(self, *x: Tensor) -> Tensor:
+        return torch.cat(x, dim=-1)
+
+
+class QuantizedNetwork(nn.Module):
+    """A network that computes in float what integers will compute, and can be trained.
+
+    Attributes:
+        steps: Modules; the first is the input's quantizer, the last gives the exact outputs.
+        wiring: For each step the steps whose results it takes; the first takes the input.
+        names: For each step the layer it comes from, for messages.
+        input_shape: Shape of the input without the batch.
+    """
+
+    def __init__(
+        self, steps: Sequence[nn.Module], wiring: Sequence[tuple[int, ...]], names: Sequence[str], input_shape: Shape
+    ) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        self.wiring = tuple(wiring)
+        self.names = tuple(names)
+        self.input_shape = input_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trace(x)[-1]
+
+    def trace(self, x: Tensor) -> list[Tensor]:
+        """Return the result of every step."""
+        results = [self.steps[0](x)]
+        for step, inputs in zip(self.steps[1:], self.wiring[1:], strict=True):
+            results.append(step(*(results[i] for i in inputs)))
+        return results
+
+    def weighted(self) -> list[Quantized]:
+        """Return the linear and convolution steps: those whose weights can be pruned."""
+        return [step for step in self.steps if isinstance(step, QuantizedLinear | QuantizedConv2d)]
+
+    def input_grid(self, step: int) -> int:
+        """Return the fraction bits of what `step` takes, which a quantizer before it fixed."""
+        source = self.wiring[step][0]
+        module = self.steps[source]
+        return finest(module.formats) if isinstance(module, Quantizer) else self.input_grid(source)
