@@ -31,7 +31,7 @@ flow: .venv  ## search, compress and synthesize in a row
 	@PATH="$(BIN):$$PATH" $(BIN)/mlflow run . --env-manager local $(ARGUMENTS)
 
 test: .venv  ## every test and check
-	@PATH="$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGUMENTS)
+	@PATH="$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadscope $(ARGUMENTS)
 
 ui: .venv  ## browse the runs
 	@$(BIN)/python -m codesign.tracking.ui

@@ -169,10 +169,11 @@ def compare(task: str, options: argparse.Namespace, cores: int) -> dict[str, Any
     scores: dict[str, list[float]] = {name: [] for name in ways}
     with ExitStack() as stack:
         pools = {name: stack.enter_context(pool(w, t, options.rows)) for name, (_, w, t) in ways.items()}
-        for _ in range(options.rounds):
+        for turn in range(options.rounds):
+            seeded = [replace(plan, seed=plan.seed + turn * len(plans)) for plan in plans]
             for name, (way, _, _) in ways.items():
                 started = time.perf_counter()
-                found = list(pools[name].map(partial(timed, way), plans))
+                found = list(pools[name].map(partial(timed, way), seeded))
                 seconds[name] += time.perf_counter() - started
                 scores[name] += [value for value, _ in found]
                 cpu_seconds[name] += [value for _, value in found]
@@ -256,7 +257,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000, help="training samples")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=2, help="how often both ways take turns")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each way, with new seeds")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of networks")
     options = parser.parse_args()
     workers = os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -95,11 +94,9 @@ def test_a_plan_is_the_same_in_another_process():
 
 
 @pytest.mark.parametrize("bits", [6, 8])
-def test_the_estimate_of_a_jet_network_takes_a_fraction_of_a_second(bits):
+def test_the_estimate_of_a_jet_network_has_its_level_and_size(bits):
     network = deep_sets(bits)
-    before = time.process_time()
     resources, timing = da4ml.estimate(network)
-    assert time.process_time() - before < 0.5
     assert 1_000 < resources.lut < 20_000
     assert 500 < resources.ff < 10_000
     assert (resources.level, resources.dsp, timing.ii, timing.is_simulated) == ("estimate", 0.0, 1, False)

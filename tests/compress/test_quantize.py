@@ -1,7 +1,5 @@
 """The quantized network, its integers and Brevitas agree: exactly, on every row."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -212,18 +210,6 @@ def test_a_dead_network_still_lowers():
     assert quantized.steps[0].formats[0] == FixedPoint(
         8, 8 - quantized.steps[0].formats[0].fraction_bits, is_signed=False
     )
-
-
-def test_quantizing_a_jet_network_takes_a_fraction_of_a_second():
-    module, inputs = trained_like(JETS, rows=2048)
-    best = min(_seconds(lambda: lower(quantize(JETS, module, 8, inputs))) for _ in range(3))
-    assert best < 0.3
-
-
-def _seconds(action):
-    start = time.process_time()
-    action()
-    return time.process_time() - start
 
 
 def test_a_batch_norm_of_a_sum_is_folded_into_all_its_branches():
