@@ -2,7 +2,7 @@
 
     python -m benchmarks.candidate
 
-Prints a table and writes benchmarks/results/candidate.json. CPU seconds, the best of three, one thread, weights untrained.
+Prints a table and writes benchmarks/results/candidate.json. CPU seconds, best of three, one thread, untrained weights.
 """
 
 from __future__ import annotations
