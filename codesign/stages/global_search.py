@@ -13,8 +13,8 @@ from codesign.stages.options import StageOptions, option, run_as_command
 class GlobalSearch(StageOptions):
     """Parameters of `mlflow run . -e global_search`."""
 
-    trials: int = option(24, "architectures to be tried", minimum=1)
-    epochs: int = option(8, "training epochs of a trial at full fidelity", minimum=1)
+    trials: int = option(40, "architectures to be tried", minimum=1)
+    epochs: int = option(10, "training epochs of a trial at full fidelity", minimum=1)
     workers: int = option(2, "processes that train at the same time", minimum=1)
     resume: str = option("", "id of an interrupted search run, to go on where it stopped")
     from_run: str = option("", "id of an earlier search run of the task, to start from what it found")
@@ -69,7 +69,9 @@ def run(options: GlobalSearch) -> str:
         saved = ", ".join(f"{count} by {cause}" for cause, count in study.saved.items() if count) or "none"
         notes = f"\nArchitectures that never had to be trained: {saved}.\n"
         log_study(tracked, f"{task.title}: {data.source}", study.trials, objectives, task.baselines, notes)
+        study.require_front()
     shutil.rmtree(folder)
+    print(f"{len(study.front)} architectures on the front; see {tracked.url}, which `make ui` shows")
     return tracked.id
 
 

@@ -64,6 +64,7 @@ def run(options: LocalCompress) -> str:
             tracked.log_folder(folder / str(trial.number), f"front/{trial.number}")
         log_study(tracked, f"{task.title}, compressed: {data.source}", trials, objectives)
     shutil.rmtree(folder)
+    print(f"{len(front(trials, objectives))} networks on the front; see {tracked.url}, which `make ui` shows")
     return tracked.id
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def synthesize(
     assert estimate.lut is not None
     rtl = da4ml.plan(network, name, cutoff)
     rtl_view = _RtlView(rtl, clock_ns)
-    views = [*(software_views() if more_views is None else more_views)]
+    views = [*(software_views(network, board, clock_ns, name) if more_views is None else more_views)]
     resources, skipped = [estimate], []
     files = {f"rtl/{path}": text for path, text in rtl.files.items()}
     try:
@@ -127,13 +128,14 @@ def synthesize(
     return SynthesisResult(tuple(resources), timing, tuple(evidence), rtl, files, tuple(skipped))
 
 
-def software_views() -> list[View]:
-    """Return the views that need no RTL: the QONNX file executed, and the HLS project compiled."""
+def software_views(network: IntegerNetwork, board: Board, clock_ns: float, name: str) -> list[View]:
+    """Return the views that need no RTL: the QONNX file executed, and the HLS project, as it is shipped, compiled."""
     from codesign.backends import hls4ml, qonnx
 
+    shipped = partial(hls4ml.simulate, project=hls4ml.plan(network, name, board.part, clock_ns))
     return [
         View("qonnx", f"qonnx {metadata.version('qonnx')}", qonnx.simulate, qonnx.simulate),
-        View("hls4ml", f"hls4ml {metadata.version('hls4ml')}", hls4ml.simulate, hls4ml.simulate),
+        View("hls4ml", f"hls4ml {metadata.version('hls4ml')}", shipped, hls4ml.simulate),
     ]
 
 
