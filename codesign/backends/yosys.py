@@ -87,11 +87,17 @@ def find_tool() -> Tool:
     return Tool((program,), " ".join(line.split()[:2]))
 
 
-def plan(rtl: BuildPlan, family: str, with_netlist: bool = False) -> BuildPlan:
+def plan(rtl: BuildPlan, family: str, with_netlist: bool = False, with_cells: bool = False) -> BuildPlan:
     """Return the plan that synthesizes the Verilog of `rtl` (top module: its name) for a family.
 
-    It leaves `stat.json` with the cells used and, if asked, `netlist.v`: the synthesized netlist with every primitive
-    replaced by its simulation model, so that any simulator runs it.
+    It leaves `stat.json` with the cells used.
+
+    Args:
+        rtl: The Verilog.
+        family: A key of `FAMILIES`.
+        with_netlist: Leave `netlist.v` too: the synthesized netlist with every primitive replaced by its simulation
+            model, so that any simulator runs it.
+        with_cells: Leave `cells.json` too: the synthesized netlist of primitives, to be placed and routed.
 
     Raises:
         InvalidValueError: There is no such family.
@@ -107,6 +113,8 @@ def plan(rtl: BuildPlan, family: str, with_netlist: bool = False) -> BuildPlan:
         f"{target.script} -top {rtl.name}",
         "tee -q -o stat.json stat -json",
     ]
+    if with_cells:
+        lines += ["setattr -unset src", "setattr -mod -unset src", "write_json cells.json"]  # no file names
     if with_netlist:
         lines += [
             "write_verilog -noattr mapped.v",
@@ -119,8 +127,8 @@ def plan(rtl: BuildPlan, family: str, with_netlist: bool = False) -> BuildPlan:
             "write_verilog -noattr netlist.v",
         ]
     files = dict(rtl.files) | {"synth.ys": "\n".join(lines) + "\n"}
-    outputs = ("stat.json", "netlist.v") if with_netlist else ("stat.json",)
-    return BuildPlan(f"{rtl.name}_{family}", files, ("yosys", "-s", "synth.ys"), outputs, LIMIT_S)
+    outputs = ["stat.json", *["cells.json"] * with_cells, *["netlist.v"] * with_netlist]
+    return BuildPlan(f"{rtl.name}_{family}", files, ("yosys", "-s", "synth.ys"), tuple(outputs), LIMIT_S)
 
 
 def parse(text: str, family: str, tool: str) -> Resources:

@@ -10,17 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from codesign.backends import da4ml, verilator, yosys
+from codesign.backends import da4ml, verilator
 from codesign.core.board import Board
 from codesign.core.build import BuildPlan, Evidence, Resources, Timing
 from codesign.core.errors import ToolError, UnsupportedError
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.run import run_plan
+from codesign.synthesis import levels
 from codesign.synthesis.evidence import View, check_views
 from codesign.synthesis.vectors import GoldenVectors
 
 STALL_SEEDS = (1, 2)  # the RTL runs once without stalls, where timing is counted, and once with each of these
-YOSYS_LIMIT_LUT = 60_000  # a larger design takes hours
 NETLIST_LIMIT_LUT = 3_000  # a netlist is simulated gate by gate, and its C++ compiles slowly
 
 
@@ -29,7 +28,7 @@ class SynthesisResult:
     """What synthesis found out about a network on a board.
 
     Attributes:
-        resources: One record for each level reached: the estimate, and Yosys.
+        resources: One record for each level reached, the estimate first.
         timing: Counted in the RTL simulation, or the estimate if that could not run (`Timing.is_simulated` tells).
         evidence: One record for each view.
         rtl: The Verilog, as plan.
@@ -101,25 +100,20 @@ def synthesize(
     views = [*(software_views(network, board, clock_ns, name) if more_views is None else more_views)]
     resources, skipped = [estimate], []
     files = {f"rtl/{path}": text for path, text in rtl.files.items()}
+    simulator = ""
     try:
-        views.append(View("rtl", verilator.find_tool().version, rtl_view, lambda n, x, _: da4ml.interpret(n, x)))
+        simulator = verilator.find_tool().version
+        views.append(View("rtl", simulator, rtl_view, lambda n, x, _: da4ml.interpret(n, x)))
     except ToolError as error:
         skipped.append(str(error))
-    with_netlist = estimate.lut <= NETLIST_LIMIT_LUT
-    if estimate.lut > YOSYS_LIMIT_LUT:
-        skipped.append(f"Yosys was not run: {estimate.lut:,.0f} LUTs by the estimate, limit {YOSYS_LIMIT_LUT:,}.")
-    else:
-        progress(f"Yosys: about {estimate.lut:,.0f} LUTs")
-        try:
-            built = run_plan(yosys.plan(rtl, board.family, with_netlist), folder / "yosys", yosys.find_tool())
-            report = (built / "stat.json").read_text()
-            resources.append(yosys.parse(report, board.family, yosys.find_tool().version))
-            files[f"reports/yosys_{board.family}.json"] = report
-            if with_netlist:
-                tool = f"{yosys.find_tool().version}, {verilator.find_tool().version}"
-                views.append(View("netlist", tool, _RtlView(yosys.netlist(rtl, built), clock_ns)))
-        except ToolError as error:
-            skipped.append(str(error))
+    with_netlist = bool(simulator) and estimate.lut <= NETLIST_LIMIT_LUT
+    for level in levels.measure(rtl, board, clock_ns, estimate, folder, with_netlist=with_netlist, progress=progress):
+        resources += level.resources
+        files |= {f"reports/{name}": text for name, text in level.reports.items()}
+        skipped += [level.skipped] if level.skipped else []
+        if level.netlist:
+            tools = f"{level.resources[0].tool}, {simulator}"
+            views.append(View("netlist", tools, _RtlView(level.netlist, clock_ns)))
     evidence = []
     for view in views:
         progress(f"{view.name}: {len(vectors)} vectors")

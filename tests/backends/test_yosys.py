@@ -52,6 +52,15 @@ def test_the_script_is_what_yosys_shall_do():
     assert "netlist" not in yosys.plan(RTL, "ecp5").files["synth.ys"]
 
 
+def test_what_is_placed_and_routed_is_written_before_anything_is_replaced():
+    plan = yosys.plan(RTL, "ecp5", with_netlist=True, with_cells=True)
+    assert (
+        "stat -json\nsetattr -unset src\nsetattr -mod -unset src\nwrite_json cells.json\nwrite_verilog"
+        in plan.files["synth.ys"]
+    )
+    assert plan.outputs == ("stat.json", "cells.json", "netlist.v")
+
+
 @pytest.mark.parametrize(
     ("family", "cells", "expected"),
     [

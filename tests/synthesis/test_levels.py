@@ -1,0 +1,92 @@
+"""Each level is reached on its own: what a tool cannot do is said, and costs no other level."""
+
+import pytest
+
+from codesign.backends import nextpnr, yosys
+from codesign.core import plugins
+from codesign.core.build import BuildPlan, Resources
+from codesign.core.errors import ToolError
+from codesign.core.run import Tool
+from codesign.synthesis.levels import measure
+
+RTL = BuildPlan("adder_axis", {"adder_axis.v": "module adder_axis; endmodule"})
+FAKE_YOSYS = """#!/bin/sh
+echo '{"design": {"num_cells_by_type": {"LUT4": 40, "TRELLIS_FF": 9}}}' > stat.json
+echo '{}' > cells.json
+echo 'module adder_axis; endmodule // netlist' > netlist.v
+"""
+FAKE_NEXTPNR = """#!/bin/sh
+cat > report.json <<'END'
+{"fmax": {"aclk": {"achieved": 99.5}}, "utilization": {"TRELLIS_COMB": {"used": 44}, "TRELLIS_FF": {"used": 9},
+ "MULT18X18D": {"used": 0}, "DP16KD": {"used": 0}}}
+END
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Return a function that lets a backend find a script as its tool."""
+
+    def install(backend, script):
+        program = tmp_path / backend.__name__.rsplit(".", 1)[-1]
+        program.write_text(script)
+        program.chmod(0o755)
+        monkeypatch.setattr(backend, "find_tool", lambda: Tool((str(program),), f"{program.name} 1.0"))
+
+    return install
+
+
+def estimate(lut=100.0):
+    return Resources("estimate", "adder graph", lut=lut)
+
+
+def measured(board, folder, **options):
+    return list(measure(RTL, plugins.load_board(board), 20.0, options.pop("of", estimate()), folder, **options))
+
+
+def test_an_ecp5_design_is_synthesized_and_routed(install, tmp_path):
+    install(yosys, FAKE_YOSYS)
+    install(nextpnr, FAKE_NEXTPNR)
+    said = []
+    synthesis, routed = measured("ulx3s_85f", tmp_path / "work", with_netlist=True, progress=said.append)
+    assert synthesis.resources == (Resources("synthesis", "yosys 1.0", lut=40, ff=9, dsp=0, bram=0),)
+    assert list(synthesis.reports) == ["yosys_ecp5.json"]
+    assert synthesis.netlist.files == {"netlist.v": "module adder_axis; endmodule // netlist\n"}
+    assert routed.resources == (Resources("routed", "nextpnr 1.0", lut=44, ff=9, dsp=0, bram=0, fmax_mhz=99.5),)
+    assert list(routed.reports) == ["nextpnr.json"]
+    assert (synthesis.skipped, routed.skipped) == ("", "")
+    assert said == ["Yosys: about 100 LUTs", "nextpnr: 40 LUTs"]
+
+
+def test_other_families_are_synthesized(install, tmp_path):
+    install(yosys, FAKE_YOSYS)
+    (synthesis,) = measured("vu13p", tmp_path / "work")
+    assert synthesis.resources[0] == Resources("synthesis", "yosys 1.0", lut=40, ff=0, dsp=0, bram=0)
+    assert synthesis.netlist is None
+
+
+def test_what_would_take_hours_is_left_out_and_said(install, tmp_path):
+    install(yosys, FAKE_YOSYS)
+    (neither,) = measured("ulx3s_85f", tmp_path / "a", of=estimate(60_001.0))
+    assert neither.skipped == "Yosys was not run: 60,001 LUTs by the estimate, limit 60,000."
+    synthesis, unrouted = measured("ulx3s_85f", tmp_path / "b", of=estimate(10_001.0))
+    assert synthesis.resources
+    assert unrouted.skipped == "nextpnr was not run: 10,001 LUTs by the estimate, limit 10,000."
+
+
+def test_a_failing_router_leaves_the_synthesis(install, tmp_path):
+    install(yosys, FAKE_YOSYS)
+    install(nextpnr, "#!/bin/sh\necho 'ERROR: out of bels'\nexit 1\n")
+    synthesis, routed = measured("ulx3s_85f", tmp_path / "work")
+    assert synthesis.resources
+    assert routed.resources == ()
+    assert routed.skipped.startswith("nextpnr failed with exit code 1: ERROR: out of bels (")
+
+
+def test_without_yosys_there_is_nothing_to_route(monkeypatch, tmp_path):
+    def missing():
+        raise ToolError("There is no such tool.")
+
+    monkeypatch.setattr(yosys, "find_tool", missing)
+    (level,) = measured("ulx3s_85f", tmp_path / "work")
+    assert level.skipped == "There is no such tool."
