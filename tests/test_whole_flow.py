@@ -32,7 +32,7 @@ def store(tmp_path_factory):
         assert result.returncode == 0, result.stdout + result.stderr
         return result
 
-    stage("global_search", trials=5, epochs=1, objectives="error,lut_estimate<=40000")
+    stage("global_search", trials=5, epochs=1, confirm=2, objectives="error,lut_estimate<=40000")
     stage("local_compress", candidates=1, bits=4, steps=2, epochs=1, sparsity=0.8)
     synthesis = stage("synthesize", vectors=1000)
     assert "FPGA-ready" in synthesis.stdout

@@ -67,9 +67,12 @@ def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
 
 
 def front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """Return the feasible trials that no other feasible trial dominates, best first by the first objective."""
+    """Return the feasible trials that no other feasible trial dominates, best first by the first objective.
+
+    Trials at less than full fidelity do not take part.
+    """
     ranked = [o for o in objectives if o.is_ranked]
-    feasible = [t for t in trials if t.is_feasible]
+    feasible = [t for t in trials if t.is_candidate]
     if not feasible:
         return []
     costs = np.array([[o.cost(t.metrics) for o in ranked] for t in feasible])

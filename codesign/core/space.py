@@ -106,7 +106,16 @@ class _Row:
 
 
 def _parts(node: Any) -> list[tuple[str, Any]]:
-    """Return the labeled children of a block or a tuple; nothing for a value."""
+    """Return the labeled children of a block or a tuple; nothing for a value.
+
+    Raises:
+        InvalidValueError: A list or another container, in which holes would stay as they are.
+    """
+    if isinstance(node, list | set | dict):
+        raise InvalidValueError(
+            f"The search space has a {type(node).__name__} ({str(node)[:80]}); allowed: a tuple, in which holes are "
+            "filled."
+        )
     if isinstance(node, Block):
         return [(f.name, getattr(node, f.name)) for f in dataclasses.fields(node)]
     return [(str(i), item) for i, item in enumerate(node)] if isinstance(node, tuple) else []

@@ -29,6 +29,7 @@ class Trial:
         failure: Why the trial has no metrics; empty for a finished one.
         violations: The limits that the trial breaks, in words; a trial with any is infeasible.
         choices: Index of the option taken for each active hole of the space (empty for a given architecture).
+        is_partial: It was trained at less than the full fidelity of its study, so that it is no part of a front.
     """
 
     number: int
@@ -39,6 +40,12 @@ class Trial:
     failure: str = ""
     violations: tuple[str, ...] = ()
     choices: Mapping[str, int] = field(default_factory=dict)
+    is_partial: bool = False
+
+    @property
+    def is_candidate(self) -> bool:
+        """True if the trial may be part of a front: finished in full, within every limit."""
+        return self.is_feasible and not self.is_partial
 
     @property
     def is_feasible(self) -> bool:

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,8 @@ class Driver:
     def _ask(
         self, number: int, architecture: Architecture, choices: Mapping[str, int], fidelity: Fidelity
     ) -> dict[str, Any]:
-        trial = Trial(number, architecture, self._seed_of(number), fidelity, choices=choices)
+        is_partial = fidelity != self._plan.rungs[-1]
+        trial = Trial(number, architecture, self._seed_of(number), fidelity, choices=choices, is_partial=is_partial)
         rejected = {k: v for k, v in self._proposer.rejected.items() if k not in self._written}
         return {"event": "ask", "number": number, "trial": trial.to_json(), "rejected": rejected}
 
@@ -144,20 +144,8 @@ class Driver:
             self.trials.append(trial)
             self._proposer.told(trial)
 
-    def replay(self, events: Sequence[Mapping[str, Any]], header: Mapping[str, Any], path: Path | None) -> list[Trial]:
-        """Restore the state that a journal describes, and return the trials that nobody may have seen.
-
-        Raises:
-            InvalidValueError: The journal is of another study.
-        """
-        if not events:
-            return []
-        for key, value in header.items():
-            if events[0].get(key) != value:
-                raise InvalidValueError(
-                    f"Journal {path} is of a study with another {key} ({events[0].get(key)} there, {value} here); "
-                    "resume with the parameters it was started with, or start anew with another journal."
-                )
+    def replay(self, events: Sequence[Mapping[str, Any]]) -> list[Trial]:
+        """Restore the state that a journal describes, and return the trials that nobody may have seen."""
         seen = set()
         for event in events[1:]:
             if event["event"] == "seen":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +14,7 @@ from codesign.core.errors import DataError, InvalidValueError
 
 
 class Journal:
-    """An open journal; `events` are those that an earlier process wrote.
+    """An open journal at `path`; `events` are those that an earlier process wrote.
 
     A last line that was cut off by a crash is dropped: it was never acted upon, since every action waits for its line.
 
@@ -24,6 +24,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab+")
         try:
@@ -61,3 +62,17 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def require_same_study(events: Sequence[Mapping[str, Any]], header: Mapping[str, Any], path: Path) -> None:
+    """Check that the events of a journal are those of a study with this header, or that there are none yet.
+
+    Raises:
+        InvalidValueError: The journal is of another study.
+    """
+    for key, value in header.items() if events else ():
+        if events[0].get(key) != value:
+            raise InvalidValueError(
+                f"Journal {path} is of a study with another {key} ({events[0].get(key)} there, {value} here); "
+                "resume with the parameters it was started with, or start anew with another journal."
+            )

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from codesign.core.hypervolume import hypervolume_of
 from codesign.core.pareto import front
 from codesign.core.task import Objective
 from codesign.core.trial import Trial
-from codesign.search.hypervolume import hypervolume_of
 
 _LINE_S = 30.0  # seconds between two lines of a log
 
@@ -51,7 +51,7 @@ class Progress:
 
 def describe(trials: Sequence[Trial], objectives: Sequence[Objective]) -> str:
     """Return the best of every ranked objective, the size of the front, hypervolume and failures in one line."""
-    feasible = [t for t in trials if t.is_feasible]
+    feasible = [t for t in trials if t.is_candidate]
     parts = []
     for objective in (o for o in objectives if o.is_ranked and feasible):
         best = min(feasible, key=lambda t, o=objective: o.cost(t.metrics))  # type: ignore[misc]

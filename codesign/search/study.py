@@ -16,9 +16,10 @@ from codesign.core.pareto import front
 from codesign.core.space import SearchSpace
 from codesign.core.task import Objective
 from codesign.core.trial import Fidelity, Trial
+from codesign.search.check import check_objectives, check_space, no_candidate
 from codesign.search.driver import Driver
 from codesign.search.halving import Halving, ordered
-from codesign.search.journal import Journal
+from codesign.search.journal import Journal, require_same_study
 from codesign.search.pool import Evaluate, open_pool
 from codesign.search.progress import Progress
 from codesign.search.proposals import Precheck, Proposer
@@ -47,12 +48,18 @@ class Study:
     @property
     def front(self) -> list[Trial]:
         """Feasible trials at full fidelity that no other one dominates, best first by the first objective."""
-        return front([t for t in self.trials if t.fidelity == self.full], self.objectives)
+        return front(self.trials, self.objectives)
 
     @property
     def failures(self) -> Counter[str]:
         """How many trials failed, by cause."""
         return Counter(t.failure for t in self.trials if t.failure)
+
+    @property
+    def cost(self) -> float:
+        """Training that was spent, in trainings in full: epochs times the fraction of the data they saw."""
+        full = self.full.epochs * self.full.data_fraction
+        return sum(t.fidelity.epochs * t.fidelity.data_fraction for t in self.trials) / full
 
     def require_front(self) -> list[Trial]:
         """Return the front.
@@ -125,7 +132,7 @@ def run_study(
         UnknownNameError: There is no such algorithm.
     """
     plan = halving or Halving((fidelity,), control=0.0)
-    _check(space, objectives, trials, workers, time_limit_s, fidelity, plan)
+    _check(space, objectives, trials, workers, time_limit_s, fidelity, plan, bounds)
     past = _usable(history, space, objectives)
     proposer = Proposer(
         space,
@@ -138,17 +145,13 @@ def run_study(
         bounds=bounds,
     )
     driver = Driver(proposer, tuple(objectives), plan, trials, seed)
-    header = {
-        "space": digest(space),
-        "objectives": [str(o) for o in objectives],
-        "seed": seed,
-        "algorithm": algorithm,
-        "rungs": [vars(f) for f in plan.rungs],
-    }
+    header = header_of(space, objectives, seed, algorithm, plan)
     with ExitStack() as stack:
         events = stack.enter_context(Journal(journal)) if journal else None
         record = events.write if events else _forget
-        unseen = driver.replay(events.events, header, journal) if events else []
+        if events:
+            require_same_study(events.events, header, events.path)
+        unseen = driver.replay(events.events) if events else []
         if not (events and events.events):
             record({"event": "study", **header})
         bar = Progress(trials, objectives, is_shown=progress)
@@ -175,12 +178,21 @@ def run_study(
                 if concluded is not None:
                     finish(concluded)
     if not driver.trials:
-        reasons = Counter(proposer.rejected.values()).most_common(1)
-        raise InvalidValueError(
-            f"No architecture of the space can be tried; {len(proposer.rejected)} were looked at"
-            + (f", and most were refused so: {reasons[0][0].rstrip('.')}." if reasons else ".")
-        )
+        raise no_candidate(proposer.rejected)
     return Study(tuple(driver.trials), tuple(objectives), fidelity, proposer.saved(), driver.is_exhausted)
+
+
+def header_of(
+    space: SearchSpace, objectives: Sequence[Objective], seed: int, algorithm: str, plan: Halving
+) -> dict[str, Any]:
+    """Return what a journal says of its study first: what has to be the same when the study goes on."""
+    return {
+        "space": digest(space),
+        "objectives": [str(o) for o in objectives],
+        "seed": seed,
+        "algorithm": algorithm,
+        "rungs": [vars(f) for f in plan.rungs],
+    }
 
 
 def _forget(event: Mapping[str, Any], *, is_durable: bool = True) -> None:
@@ -195,6 +207,7 @@ def _check(
     time_limit_s: float | None,
     fidelity: Fidelity,
     plan: Halving,
+    bounds: Mapping[str, float] | None,
 ) -> None:
     for name, value in (("trials", trials), ("workers", workers)):
         if value < 1:
@@ -203,15 +216,8 @@ def _check(
         raise InvalidValueError(f"The time limit is {time_limit_s} s; allowed: above 0, or none.")
     if plan.rungs[-1] != fidelity:
         raise InvalidValueError(f"The last rung of halving is {plan.rungs[-1]}; it must be the full {fidelity}.")
-    metrics = [o.metric for o in objectives]
-    for metric in metrics:
-        if metrics.count(metric) > 1:
-            raise InvalidValueError(f"The metric {metric} is stated {metrics.count(metric)} times; state it once.")
-    ranked = [o.metric for o in objectives if o.is_ranked]
-    if not 1 <= len(ranked) <= 4:
-        raise InvalidValueError(f"There are {len(ranked)} objectives ({', '.join(ranked)}); allowed: 1 to 4.")
-    if space.size() < 1:
-        raise InvalidValueError("The search space has no architecture; every hole needs an option that can be filled.")
+    check_objectives(objectives, bounds=bounds)
+    check_space(space)
 
 
 def _usable(history: Sequence[Trial], space: SearchSpace, objectives: Sequence[Objective]) -> list[Trial]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
@@ -60,6 +60,22 @@ def parse(cls: type[T], arguments: Sequence[str]) -> T:
     if extra:
         raise unknown_name("parameter", extra[0].lstrip("-").partition("=")[0], types)
     return cls(**{name: _convert(name, text, types[name]) for name, text in vars(known).items()})
+
+
+def as_started(options: T, params: Mapping[str, str]) -> T:
+    """Return the options of a run that goes on: those at their defaults are as the run was started with.
+
+    Args:
+        options: What was stated for going on.
+        params: Parameters of the run, as the tracking store keeps them.
+    """
+    types = get_type_hints(type(options))
+    old = {
+        field.name: _convert(field.name, params[field.name], types[field.name])
+        for field in dataclasses.fields(options)
+        if field.name in params and getattr(options, field.name) == field.default
+    }
+    return dataclasses.replace(options, **old)
 
 
 def _convert(name: str, text: str, kind: type) -> Any:

@@ -53,6 +53,44 @@ def find_run(stage: str, task: str, run_id: str = "") -> RunRecord:
     return newest
 
 
+def find_interrupted(stage: str, task: str, run_id: str, journal: Path) -> RunRecord:
+    """Return a run of a stage, and of a task if one is named, that ended early and can go on.
+
+    Raises:
+        TrackingError: There is no such run, it finished, or the journal, which says how far it came, is not here.
+    """
+    store = connect()
+    with explained(store.uri):
+        record = get_record(store, run_id, stage, task)
+    if record.status == "FINISHED":
+        raise TrackingError(
+            f"The run {run_id} is FINISHED; allowed: an interrupted one. "
+            f"To start from what it found: -P from_run={run_id}."
+        )
+    count = 0 if journal.exists() else len(load_trials(run_id))
+    if count:
+        raise TrackingError(
+            f"The run {run_id} has {count} trials, but its journal {journal} is not on this machine; allowed: to go on "
+            f"where the journal is. To start from what it found: -P from_run={run_id}."
+        )
+    return record
+
+
+def load_history(stage: str, task: str, run_ids: str) -> list[Trial]:
+    """Return the trials of earlier runs of a stage for a task, finished or not, from ids with commas between.
+
+    Raises:
+        TrackingError: One of them is unknown, or of another stage or task.
+    """
+    trials: list[Trial] = []
+    for run_id in filter(None, map(str.strip, run_ids.split(","))):
+        store = connect()
+        with explained(store.uri):
+            get_record(store, run_id, stage, task)
+        trials += load_trials(run_id)
+    return trials
+
+
 def get_record(store: Store, run_id: str, stage: str = "", task: str = "") -> RunRecord:
     """Return the run `run_id`, which must be of the stage and task if these are given.
 

@@ -69,6 +69,12 @@ class Run:
         values = [[key, float(value), now_ms(), step] for key, value in metrics.items()]
         self._outbox.add({"kind": "batch", "metrics": values})
 
+    def log_curve(self, key: str, values: Sequence[float]) -> None:
+        """Log a metric that changes along the run: its values after step 1, 2, and so on, at once."""
+        now = now_ms()
+        points = [[key, float(value), now, step] for step, value in enumerate(values, start=1)]
+        self._outbox.add({"kind": "batch", "metrics": points})
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
         self._outbox.add({"kind": "batch", "tags": {k: v[:_TAG_LIMIT] for k, v in tags.items()}})

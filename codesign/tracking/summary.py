@@ -1,14 +1,16 @@
-"""What a finished study leaves in its run: trials, the Pareto front as table and page, and a description."""
+"""What a finished study leaves in its run: trials, tables, the page that shows it, a description and numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from codesign.core.architecture import Architecture
-from codesign.core.pareto import front
+from codesign.core.hypervolume import hypervolume_curve
+from codesign.core.space import SearchSpace
 from codesign.core.task import Objective
 from codesign.core.trial import Trial
-from codesign.tracking.report import describe, front_html, front_rows, trial_rows
+from codesign.tracking.page import study_page
+from codesign.tracking.report import Findings, describe, failure_rows, front_rows, trial_rows
 from codesign.tracking.runs import Run
 
 
@@ -19,6 +21,8 @@ def log_study(
     objectives: Sequence[Objective],
     baselines: Mapping[str, Architecture] | None = None,
     notes: str = "",
+    space: SearchSpace | None = None,
+    repeats: Mapping[int, Sequence[Mapping[str, float]]] | None = None,
 ) -> None:
     """Log the trials of a study in one piece, readable in the UI and by the next stage.
 
@@ -29,22 +33,33 @@ def log_study(
         objectives: What was optimized and limited.
         baselines: Known architectures by name, found among the trials by digest.
         notes: Markdown added to the description.
+        space: What was searched, if trials came from a space.
+        repeats: Metrics of further trainings of architectures of the front, by trial number.
     """
     run.flush()
-    urls = run.trial_urls()
-    by_digest = {t.architecture.digest: t for t in trials if not t.failure}
+    by_digest = {t.architecture.digest: t for t in trials if not t.failure and not t.is_partial}
     known = {n: by_digest[a.digest] for n, a in (baselines or {}).items() if a.digest in by_digest}
+    found = Findings(title, trials, objectives, known, run.trial_urls(), repeats or {}, space)
     run.log_trials(trials)
-    run.log_table("trials", trial_rows(trials, objectives, urls))
-    run.log_table("pareto_front", front_rows(trials, objectives, urls))
-    if sum(o.is_ranked for o in objectives) > 1:
-        run.log_text("front.html", front_html(title, trials, objectives, known, urls))
-    run_id = run.id if run.stage == "global_search" else ""
-    run.describe(describe(title, trials, objectives, known, urls, run_id) + notes)
-    best = front(trials, objectives)
-    counts = {"trials": len(trials), "failed_trials": sum(bool(t.failure) for t in trials), "front_size": len(best)}
-    run.log_metrics(counts | {f"best_{o.metric}": _best(o, best) for o in objectives if best})
+    run.log_table("trials", trial_rows(found))
+    run.log_table("pareto_front", front_rows(found))
+    if found.failures:
+        run.log_table("failures", failure_rows(found))
+    if len(found.ranked) > 1:
+        run.log_text("front.html", study_page(found))
+    run.describe(describe(found, run.id if run.stage == "global_search" else "") + notes)
+    counts = {"trials": len(trials), "failed_trials": sum(bool(t.failure) for t in trials)}
+    run.log_metrics(counts | {"front_size": len(found.front)} | _best(found))
+    if space is not None:
+        run.log_curve("hypervolume", hypervolume_curve(trials, objectives))
 
 
-def _best(objective: Objective, trials: Sequence[Trial]) -> float:
-    return min(trials, key=lambda t: objective.cost(t.metrics)).metrics[objective.metric]
+def _best(found: Findings) -> dict[str, float]:
+    """Return the best value of each objective on the front, and the best mean over further trainings."""
+    best = {}
+    for o in found.objectives if found.front else ():
+        best[f"best_{o.metric}"] = min(found.front, key=lambda t: o.cost(t.metrics)).metrics[o.metric]
+        means = [mean for t in found.front if (mean := found.mean(t, o.metric)) is not None]
+        if means:
+            best[f"best_mean_{o.metric}"] = min(means, key=lambda mean: o.cost({o.metric: mean}))
+    return best

@@ -241,7 +241,7 @@ def test_an_objective_that_no_metric_gives():
         ),
         (
             {"objectives": (Objective("a", limit=1), Objective("a", "max", limit=2))},
-            "The metric a is stated 2 times; state it once.",
+            "The metric a is stated 2 times (min a <= 1; max a >= 2); state it once, with one limit.",
         ),
         (
             {"halving": Halving((Fidelity(1), Fidelity(3)))},
@@ -302,7 +302,7 @@ def test_only_trials_at_full_fidelity_make_the_front():
     architecture = SPACE.fill_from(sample(SPACE, np.random.default_rng(0)))
     low = Trial(0, architecture, 0, Fidelity(1), {"error": 0.1, "macs": 1})
     with pytest.raises(InvalidValueError, match="it was trained at a smaller fidelity only"):
-        Study((low,), OBJECTIVES, FULL, {}).require_front()
+        Study((replace(low, is_partial=True),), OBJECTIVES, FULL, {}).require_front()
 
 
 def test_the_journal_is_lines_of_json(tmp_path):

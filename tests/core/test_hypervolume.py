@@ -1,4 +1,4 @@
-"""One number for how good a front is, its course, and what a person sees of both."""
+"""One number for how good a front is, and its course."""
 
 import pytest
 from hypothesis import given
@@ -6,10 +6,9 @@ from hypothesis import strategies as st
 
 from codesign.blocks.dense import Dense
 from codesign.core.architecture import Architecture
+from codesign.core.hypervolume import box, hypervolume_curve, hypervolume_of
 from codesign.core.task import Objective
 from codesign.core.trial import Fidelity, Trial
-from codesign.search.hypervolume import box, hypervolume_curve, hypervolume_of
-from codesign.search.progress import Progress, describe
 
 OBJECTIVES = (Objective("accuracy", "max"), Objective("lut", limit=100))
 ARCHITECTURE = Architecture((2,), (Dense(2),))
@@ -47,28 +46,3 @@ def test_the_curve_never_falls_and_is_the_hypervolume_so_far(pairs):
     corners = box(trials, OBJECTIVES)
     for count, value in enumerate(curve, start=1):
         assert value == pytest.approx(hypervolume_of(trials[:count], OBJECTIVES, corners))
-
-
-def test_progress_in_words():
-    assert describe(TRIALS, OBJECTIVES) == "accuracy 0.9, lut 50, front 3, hypervolume 0.600, 1 failed"
-    assert describe([], OBJECTIVES) == "no feasible trial yet"
-    assert describe([FAILED], OBJECTIVES) == "1 failed"
-
-
-def test_a_log_gets_a_line_at_the_start_and_at_the_end(capsys):
-    bar = Progress(2, OBJECTIVES, is_shown=True)
-    bar.update(0, [], is_resumed=True)
-    bar.update(1, TRIALS[:1])
-    bar.update(2, TRIALS[:2])
-    bar.close()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "trial 0/2: no feasible trial yet"
-    assert lines[1] == "trial 2/2: accuracy 0.9, lut 50, front 2, hypervolume 0.400"
-    assert len(lines) == 2
-
-
-def test_nothing_is_shown_where_nothing_is_asked(capsys):
-    bar = Progress(2, OBJECTIVES, is_shown=False)
-    bar.update(2, TRIALS)
-    bar.close()
-    assert capsys.readouterr() == ("", "")

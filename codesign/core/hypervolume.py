@@ -1,4 +1,7 @@
-"""Hypervolume of trials: one number for how good a front is, and its course over a study."""
+"""Hypervolume of trials: one number for how good a front is, and its course over a study.
+
+As for a front, trials at less than full fidelity do not count.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def box(trials: Sequence[Trial], objectives: Sequence[Objective]) -> tuple[np.nd
     The limit of an objective takes the place of its worst cost. A side without extent gets length 1.
     """
     ranked = [o for o in objectives if o.is_ranked]
-    costs = _costs([t for t in trials if t.is_feasible], ranked)
+    costs = _costs([t for t in trials if t.is_candidate], ranked)
     if not len(costs):
         return np.zeros(len(ranked)), np.ones(len(ranked))
     best, worst = costs.min(axis=0), costs.max(axis=0)
@@ -38,7 +41,7 @@ def hypervolume_of(
         corners: Best and worst cost; without them, those of the trials themselves (see `box`).
     """
     best, worst = corners or box(trials, objectives)
-    costs = _costs([t for t in trials if t.is_feasible], [o for o in objectives if o.is_ranked])
+    costs = _costs([t for t in trials if t.is_candidate], [o for o in objectives if o.is_ranked])
     scaled = np.maximum((costs - best) / (worst - best), 0.0)
     return hypervolume(scaled, np.ones(len(best)))
 
@@ -49,7 +52,7 @@ def hypervolume_curve(trials: Sequence[Trial], objectives: Sequence[Objective]) 
     ranked = [o for o in objectives if o.is_ranked]
     kept, value, curve = np.empty((0, len(ranked))), 0.0, []
     for trial in trials:
-        if trial.is_feasible:
+        if trial.is_candidate:
             scaled = np.maximum((_costs([trial], ranked) - best) / (worst - best), 0.0)
             joined = np.concatenate([kept, scaled])
             mask = is_non_dominated(joined)
