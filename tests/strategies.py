@@ -109,6 +109,46 @@ def integer_networks(
     return IntegerNetwork(tuple(walk.steps))
 
 
+@st.composite
+def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions: int = 2):
+    """A network that can stream: convolutions and what acts on each pixel, then pooled, flattened or left as an image.
+
+    Args:
+        image: Rows and columns of the input, or None for any of 2 to 5.
+        max_convolutions: Most convolutions in a row, those of 1x1 not counted.
+    """
+    walk = _ImageWalk(draw, 4, 3, tuple(Rounding), tuple(Overflow), per_channel=True, allow_zero_width=False)
+    size = st.integers(2, 5)
+    walk.input((*(image or (draw(size), draw(size))), draw(st.integers(1, 2))))
+    pixelwise = ("linear", "relu", "leakyrelu", "quantize", "residual", "scale")
+    for _ in range(draw(st.integers(0, max_convolutions))):
+        walk.go(pixelwise, draw(st.integers(0, 2)))
+        walk.quantize()
+        before = walk.last
+        walk.window()
+        walk.linear()
+        if walk.shape == walk.ranges[before].shape and draw(st.booleans()):
+            walk.add_step(Add((walk.last, before)))
+    walk.go(pixelwise, draw(st.integers(1, 2)))
+    match draw(st.sampled_from(["image", "flat", "row", "sum", "max", "mixed"])):
+        case "flat":
+            walk.quantize()
+            walk.add_step(Reshape((walk.last,), (math.prod(walk.shape),)))
+        case "row":
+            walk.add_step(Reshape((walk.last,), (math.prod(walk.shape[:2]), walk.shape[2])))
+            walk.pool(draw(st.booleans()), axis=0, keep=draw(st.booleans()))
+        case "sum" | "max" as kind:
+            keep = draw(st.booleans())
+            walk.pool(kind == "sum", axis=0, keep=keep)
+            walk.pool(kind == "sum", axis=1 if keep else 0, keep=keep)
+        case "mixed":
+            walk.quantize()
+            walk.add_step(Transpose((walk.last,), (2, 0, 1)))
+            walk.pool(draw(st.booleans()), axis=1, keep=False)
+    walk.go(("linear", "relu", "quantize"), draw(st.integers(0, 2)))
+    return IntegerNetwork(tuple(walk.steps))
+
+
 class _Walk:
     """Operations in a row, each drawn so that it fits the last; ranges keep every width below `LIMIT_BITS`."""
 
@@ -221,6 +261,39 @@ class _Walk:
         patches = Patches((self.last,), kernel, padding, stride)
         if math.prod(IntegerNetwork((*self.steps, patches)).output_shape) <= 4 * self.LIMIT_ELEMENTS:
             self.add_step(patches)
+
+
+class _ImageWalk(_Walk):
+    """A walk over images that seldom ends in constants: few weights are zero, and Quantize keeps the leading bits."""
+
+    LIMIT_ELEMENTS = 256
+
+    def _constants(self, shape) -> np.ndarray:
+        return self.random.integers(1, 8, shape) * self.random.choice([-1, 1, 1, 0], shape)
+
+    def quantize(self) -> None:
+        now = self.ranges[-1]
+        lost = now.format().width - self.max_bits
+        fractions = st.integers(now.fraction_bits - max(0, lost), now.fraction_bits - max(0, lost) + 2)
+        formats = self.formats(self.shape, fractions)
+        self.add_step(Quantize((self.last,), formats, self.draw(self.roundings), self.draw(self.overflows)))
+
+    def window(self) -> None:
+        """Draw windows of which there is at most one for each pixel."""
+        kernel = self.draw(st.integers(1, min(3, *self.shape[:2])))
+        padding = self.draw(st.integers(0, (kernel - 1) // 2))
+        self.add_step(Patches((self.last,), kernel, padding, self.draw(st.sampled_from([1, 1, 2]))))
+
+    def residual(self) -> None:
+        """Add something that has been computed at the same pixel before, or the last result twice."""
+        shapes = [r.shape for r in self.ranges]
+        equal = [i for i, shape in enumerate(shapes) if shape == shapes[-1] and self.ranges[i].format().width < 16]
+        if equal:
+            self.add_step(Add((self.last, self.draw(st.sampled_from(equal)))))
+
+    def scale(self) -> None:
+        shape = (self.shape[-1],)
+        self.add_step(Affine((self.last,), self._constants(shape), self._constants(shape), *self._grids()))
 
 
 def _broadcasts(a, b) -> bool:

@@ -9,10 +9,11 @@ Source: Sun et al., da4ml: distributed arithmetic for real-time neural networks 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from da4ml import codegen
@@ -23,7 +24,8 @@ from da4ml.trace import FixedVariable, HWConfig, comb_trace, to_pipeline
 from da4ml.trace.ops.reduce_utils import reduce as balanced
 from da4ml.types import CombLogic, Pipeline, QInterval, minimal_kif
 
-from codesign.backends.rtl.shell import Field, wrap
+from codesign.backends.rtl.segments import Field, Pipe, bits_of
+from codesign.backends.rtl.shell import Core, wrap
 from codesign.core.build import BuildPlan, Resources, Timing
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import Fixed, FixedPoint, Overflow, Rounding, fit, shift
@@ -45,6 +47,9 @@ from codesign.core.operations import (
 
 TOOL = f"da4ml {VERSION}"
 WIDEST = 45  # bits; da4ml takes widths from float64 logarithms, which tell 2^45 from 2^45 + 1 but not much beyond
+# Entries of a matrix that the solver sees at once, in whole columns. Its time grows faster than the square: 576 x 32 at
+# 6 bits takes 10 s and 74,119 LUTs whole, 1.6 s and 78,765 in parts of this size; 64 x 64 stays whole.
+SOLVED_AT_ONCE = 4608
 HARDWARE = HWConfig(adder_size=1, carry_size=-1, latency_cutoff=-1)  # every adder is one unit of delay
 # Nanoseconds of a stage: a fixed part, and one for each adder in it. ECP5: four routed designs (127, 111, 93, 71 MHz at
 # 1, 2, 3, 5 adders). UltraScale+: da4ml's practice of 5 adders at 200 MHz. 7 series: between both. A rule to plan with.
@@ -65,6 +70,14 @@ def cutoff_for(family: str, clock_ns: float) -> int:
     return max(1, int((clock_ns - fixed) / adder + 1e-9))
 
 
+class Bounds(NamedTuple):
+    """Object arrays of the shape of a tensor: smallest and largest mantissa, and a power of two that divides it."""
+
+    low: np.ndarray
+    high: np.ndarray
+    step: np.ndarray
+
+
 @lru_cache(maxsize=8)
 def trace(network: IntegerNetwork) -> CombLogic:
     """Return the network as combinational logic on integers: inputs and outputs are mantissas in row-major order.
@@ -72,23 +85,44 @@ def trace(network: IntegerNetwork) -> CombLogic:
     Raises:
         UnsupportedError: A step is wider than da4ml handles, or a weight than its solver does.
     """
-    _check(network)
-    first = network.ranges[0]
-    step = _steps(network)
-    inputs = np.empty(first.shape, dtype=object)
-    for index in np.ndindex(first.shape):
-        low, high = int(first.low[index]), int(first.high[index])
-        inputs[index] = FixedVariable(low, high, int(step[index]), hwconf=HARDWARE)
-    results = [_constants(inputs)]
+    require_narrow(network)
+    operations = dict(enumerate(network.operations[1:], 1))
+    grids = [r.fraction_bits for r in network.ranges]
+    return graph(operations, {0: input_bounds(network)}, grids, (len(operations),))
+
+
+def input_bounds(network: IntegerNetwork) -> Bounds:
+    """Return the bounds of the network's input: mantissas of a coarse channel are multiples of a power of two."""
+    formats, first = network.input.formats, network.ranges[0]
+    steps = [1 << (first.fraction_bits - f.fraction_bits) if f.width else 1 for f in formats]
+    step = np.broadcast_to(np.array(steps, dtype=object), first.shape)
+    return Bounds(first.low.astype(object), first.high.astype(object), step)
+
+
+def graph(
+    operations: Mapping[int, Operation], taken: Mapping[int, Bounds], grids: Sequence[int], given: Sequence[int]
+) -> CombLogic:
+    """Return operations as combinational logic on integers, each tensor flattened in row-major order.
+
+    Args:
+        operations: By the number of their result, in an order in which they can be computed.
+        taken: Tensors that come in, by number, in the order of the logic's inputs.
+        grids: Fraction bits of every tensor, by number.
+        given: Numbers of the tensors that go out.
+    """
+    variables = {i: _variables(bounds) for i, bounds in taken.items()}
+    results = {i: _constants(values) for i, values in variables.items()}
     solver = _Solver()
-    for i, operation in enumerate(network.operations[1:], 1):
-        taken = [results[j] for j in operation.inputs]
-        points = [network.ranges[j].fraction_bits for j in operation.inputs]
-        results.append(_constants(_apply(operation, taken, points, network.ranges[i].fraction_bits, solver)))
+    for i, operation in operations.items():
+        inputs = [results[j] for j in operation.inputs]
+        points = [grids[j] for j in operation.inputs]
+        results[i] = _constants(_apply(operation, inputs, points, grids[i], solver))
     outputs = [
-        v if isinstance(v, FixedVariable) else FixedVariable.from_const(v, HARDWARE) for v in results[-1].ravel()
+        v if isinstance(v, FixedVariable) else FixedVariable.from_const(v, HARDWARE)
+        for i in given
+        for v in results[i].ravel()
     ]
-    return comb_trace(inputs.ravel(), outputs)
+    return comb_trace(np.concatenate([values.ravel() for values in variables.values()]), outputs)
 
 
 def interpret(network: IntegerNetwork, mantissas: np.ndarray) -> np.ndarray:
@@ -111,11 +145,8 @@ def estimate(network: IntegerNetwork, cutoff: int = 5, clock_ns: float = 5.0) ->
     Raises:
         UnsupportedError: A step or weight is too wide.
     """
-    pipeline = _pipeline(network, cutoff)
-    resources = Resources(
-        "estimate", TOOL, lut=trace(network).cost, ff=float(_register_bits(pipeline)), dsp=0.0, bram=0.0
-    )
-    return resources, Timing(_latency(pipeline), 1, clock_ns)
+    kernel = Kernel.of(trace(network), cutoff)
+    return Resources("estimate", TOOL, kernel.lut, kernel.ff, 0.0, 0.0), Timing(kernel.latency, 1, clock_ns)
 
 
 def plan(network: IntegerNetwork, name: str, cutoff: int) -> BuildPlan:
@@ -132,20 +163,86 @@ def plan(network: IntegerNetwork, name: str, cutoff: int) -> BuildPlan:
     Raises:
         UnsupportedError: A step or weight is too wide, or no output depends on the input.
     """
-    pipeline = _pipeline(network, cutoff)
-    stem = re.sub(r"^(?=\d)|\W", "_", name, flags=re.ASCII)
-    core, top = f"{stem}_core", f"{stem}_axis"
-    files = {f"{module}.v": text for module, text in pipeline_logic_gen(pipeline, core).items()}
-    body = "".join(files.values())
-    static = Path(codegen.__file__).parent / "rtl" / "verilog" / "source"
-    for path in sorted(static.glob("*.v")):
-        if f" {path.stem} #(" in body:
-            files[path.name] = path.read_text()
-    fields = _fields(pipeline.inp_qint), _fields(pipeline.out_qint)
-    return BuildPlan(top, files | wrap(network, core, top, fields, _latency(pipeline)))
+    kernel = Kernel.of(trace(network), cutoff)
+    stem = identifier(name)
+    core = Core([kernel.pipe(f"{stem}_core")], kernel.inputs, kernel.outputs, beats=1, places=kernel.latency + 1)
+    return BuildPlan(f"{stem}_axis", kernel.verilog(f"{stem}_core") | wrap(network, f"{stem}_axis", core))
 
 
-def _check(network: IntegerNetwork) -> None:
+def identifier(name: str) -> str:
+    """Return a name as Verilog allows it."""
+    return re.sub(r"^(?=\d)|\W", "_", name, flags=re.ASCII)
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Combinational logic, pipelined: it takes inputs and gives outputs in every cycle.
+
+    Attributes:
+        inputs: How each input is packed into the bus that comes in, from the least significant bits on.
+        outputs: Likewise for the bus that goes out.
+        latency: Clock edges from an input to its output: one register before every stage and one after the last.
+    """
+
+    comb: CombLogic
+    pipeline: Pipeline
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    latency: int
+
+    @classmethod
+    def of(cls, comb: CombLogic, cutoff: int) -> Kernel:
+        """Pipeline combinational logic with at most `cutoff` adder delays between two registers.
+
+        Raises:
+            UnsupportedError: No output depends on an input.
+        """
+        if not any(op.opcode == -1 for op in comb.ops):
+            raise UnsupportedError(
+                "No output of the network depends on its input; there is nothing to build in hardware."
+            )
+        pipeline = to_pipeline(comb, cutoff, verbose=False)
+        inputs, outputs = _fields(pipeline.inp_qint), _fields(pipeline.out_qint)
+        return cls(comb, pipeline, inputs, outputs, len(pipeline.solutions) + 1)
+
+    @property
+    def lut(self) -> float:
+        """Cost of the adder graph."""
+        return float(self.comb.cost)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Bounds of the outputs, in a row."""
+        ends = np.array([[int(part) for part in interval] for interval in self.pipeline.out_qint], dtype=object)
+        return Bounds(*ends.reshape(-1, 3).T)
+
+    @property
+    def ff(self) -> float:
+        """Bits of all registers: before every stage and after the last."""
+        intervals = [*(stage.inp_qint for stage in self.pipeline.solutions), self.pipeline.out_qint]
+        return float(sum(sum(minimal_kif(q)) for row in intervals for q in row))
+
+    def interpret(self, mantissas: np.ndarray) -> np.ndarray:
+        """Return the outputs (rows, outputs), int64, that da4ml's interpreter computes of inputs (rows, inputs)."""
+        return self.comb.predict(np.ascontiguousarray(mantissas, dtype=np.float64)).astype(np.int64)
+
+    def pipe(self, name: str) -> Pipe:
+        """Return the kernel as a segment of a core, where it is the module `name`."""
+        return Pipe(name, bits_of(self.outputs), self.latency, self.lut, self.ff)
+
+    def verilog(self, name: str) -> dict[str, str]:
+        """Return the files of the module `name` and of all it needs; ports clk, model_inp, model_out."""
+        files = {f"{module}.v": text for module, text in pipeline_logic_gen(self.pipeline, name).items()}
+        body = "".join(files.values())
+        static = Path(codegen.__file__).parent / "rtl" / "verilog" / "source"
+        for path in sorted(static.glob("*.v")):
+            if f" {path.stem} #(" in body:
+                files[path.name] = path.read_text()
+        return files
+
+
+def require_narrow(network: IntegerNetwork) -> None:
+    """Raise UnsupportedError, naming the step, if a step is wider than da4ml handles, or a weight than its solver."""
     for i, (operation, bounds) in enumerate(zip(network.operations, network.ranges, strict=True)):
         width = bounds.format().width
         if width > WIDEST:
@@ -159,11 +256,12 @@ def _check(network: IntegerNetwork) -> None:
             )
 
 
-def _steps(network: IntegerNetwork) -> np.ndarray:
-    """Return by which power of two every input mantissa is divisible: 1 on the finest grid, more in coarse channels."""
-    formats, grid = network.input.formats, network.ranges[0].fraction_bits
-    steps = [1 << (grid - f.fraction_bits) if f.width else 1 for f in formats]
-    return np.broadcast_to(np.array(steps, dtype=object), network.input_shape)
+def _variables(bounds: Bounds) -> np.ndarray:
+    values = np.empty(bounds.low.shape, dtype=object)
+    for index in np.ndindex(values.shape):
+        low, high, step = (int(part[index]) for part in bounds)
+        values[index] = FixedVariable(low, high, step, hwconf=HARDWARE)
+    return values
 
 
 def _constants(values: np.ndarray) -> np.ndarray:
@@ -221,8 +319,13 @@ class _Solver:
         fixed = np.array([0 if m else v for v, m in zip(row, is_variable, strict=True)], dtype=object)
         constant = fixed @ weight.astype(object)
         kernel, variables = weight[is_variable], row[is_variable]
+        columns = max(1, SOLVED_AT_ONCE // max(1, len(kernel)))
+        parts = [kernel[:, i : i + columns] for i in range(0, kernel.shape[1], columns)]
+        return np.concatenate([self._product(variables, part) for part in parts]) + constant
+
+    def _product(self, variables: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         if not kernel.any():
-            return constant
+            return np.zeros(kernel.shape[1], dtype=object)
         intervals = [QInterval(float(v.low), float(v.high), float(v.step)) for v in variables]
         delays = [float(v.latency) for v in variables]
         key = (kernel.shape, kernel.tobytes(), tuple(intervals), tuple(delays))
@@ -235,9 +338,7 @@ class _Solver:
                 carry_size=HARDWARE.carry_size,
                 search_all_decompose_dc=False,
             )
-        return (
-            _constants(reduce(lambda x, graph: _replay(graph, x), self.solutions[key].solutions, variables)) + constant
-        )
+        return _constants(reduce(lambda x, graph: _replay(graph, x), self.solutions[key].solutions, variables))
 
 
 def _replay(graph: CombLogic, inputs: Sequence[Value]) -> np.ndarray:
@@ -362,29 +463,13 @@ def _fit(v: Value, target: FixedPoint, overflow: Overflow) -> Value:
     return v.quantize(int(target.is_signed), target.width - target.is_signed, 0)
 
 
-def _pipeline(network: IntegerNetwork, cutoff: int) -> Pipeline:
-    comb = trace(network)
-    if not any(op.opcode == -1 for op in comb.ops):
-        raise UnsupportedError("No output of the network depends on its input; there is nothing to build in hardware.")
-    return to_pipeline(comb, cutoff, verbose=False)
+def fields_of(bounds: Bounds) -> tuple[Field, ...]:
+    """Return how kernels pack a tensor within bounds, in row-major order."""
+    ends = zip(*(part.ravel() for part in bounds), strict=True)
+    return _fields([QInterval(float(low), float(high), float(step)) for low, high, step in ends])
 
 
-def _width(interval: QInterval) -> int:
-    return sum(minimal_kif(interval))
-
-
-def _register_bits(pipeline: Pipeline) -> int:
-    """Return the bits of all registers: before every stage and after the last."""
-    stages = [sum(map(_width, stage.inp_qint)) for stage in pipeline.solutions]
-    return sum(stages) + sum(map(_width, pipeline.out_qint))
-
-
-def _latency(pipeline: Pipeline) -> int:
-    """Return the clock edges from an input to its output: one register before every stage and one after the last."""
-    return len(pipeline.solutions) + 1
-
-
-def _fields(intervals: list[QInterval]) -> list[Field]:
+def _fields(intervals: Sequence[QInterval]) -> tuple[Field, ...]:
     """Return width, lowest bit in the mantissa, and sign of every element as the core packs it."""
     kifs = [minimal_kif(interval) for interval in intervals]
-    return [Field(sum(kif), -kif.fractional, bool(kif.keep_negative)) for kif in kifs]
+    return tuple(Field(sum(kif), -kif.fractional, bool(kif.keep_negative)) for kif in kifs)

@@ -31,7 +31,7 @@ class Simulation(NamedTuple):
 
     Attributes:
         outputs: Output mantissas, int64 (vectors, *output_shape).
-        latency_cycles: Clock edges from taking the first input to giving its result.
+        latency_cycles: Clock edges from taking the first beat of the first input to giving its result.
         ii: Largest whole number of cycles a result, from the first to the last; of meaning without stalls only.
     """
 
@@ -75,38 +75,44 @@ def plan(rtl: BuildPlan) -> BuildPlan:
 
 
 def simulate(
-    rtl: BuildPlan, network: IntegerNetwork, mantissas: np.ndarray, stall_seed: int, folder: Path
+    rtl: BuildPlan, network: IntegerNetwork, mantissas: np.ndarray, stall_seed: int, folder: Path, beats: int = 1
 ) -> Simulation:
     """Run the RTL on input mantissas (vectors, *input_shape).
 
     Args:
-        rtl: The Verilog of the network, as `da4ml.plan` makes it.
+        rtl: The Verilog of the network, as `da4ml.plan` or `streaming.plan` makes it.
         network: Gives the formats of both buses.
         mantissas: Input mantissas.
         stall_seed: 0 for a producer and a consumer that never stall, else the seed of random stalls on both sides.
         folder: Where the design is compiled, or was before.
+        beats: In how many beats an input comes: equal parts, in the order of the tensor.
 
     Raises:
         ToolError: Verilator, make or the C++ compiler is missing or fails, the design stops answering, or it breaks the
             AXI-Stream protocol (a result changes or vanishes while it waits, or one too many comes).
     """
     source, target = network.ranges[0].format(), network.output_format
-    bits = bus_bits(network.input_shape, source.width), bus_bits(network.output_shape, target.width)
-    words, latency, ii = drive(rtl, pack(mantissas, source.width), bits, stall_seed, folder)
+    parts = mantissas.reshape(len(mantissas) * beats, -1)
+    bits = bus_bits(parts.shape[1:], source.width), bus_bits(network.output_shape, target.width)
+    words, latency, ii = drive(rtl, pack(parts, source.width), bits, stall_seed, folder, beats)
     return Simulation(unpack(words, network.output_shape, target.width, target.is_signed), latency, ii)
 
 
 def drive(
-    rtl: BuildPlan, words: np.ndarray, bits: tuple[int, int], stall_seed: int, folder: Path
+    rtl: BuildPlan, words: np.ndarray, bits: tuple[int, int], stall_seed: int, folder: Path, beats: int = 1
 ) -> tuple[np.ndarray, int, int]:
-    """Run the RTL on bus content (vectors, words), uint32, of buses of `bits`; return results, latency and interval."""
+    """Run the RTL on bus content (vectors * beats, words), uint32, of buses of `bits`.
+
+    Returns:
+        Bus content (vectors, words) of the results, latency and interval in cycles.
+    """
     tool = find_tool()
     program = run_plan(plan(rtl), folder, tool) / "obj" / "Vtop"
-    count = len(words)
+    count = len(words) // beats
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch) / "inputs.bin", Path(scratch) / "outputs.bin"
         inputs.write_bytes(words.astype("<u4").tobytes())
-        numbers = [str(n) for n in (count, *bits, stall_seed)]
+        numbers = [str(n) for n in (count, beats, *bits, stall_seed)]
         text = run_command((str(program.resolve()), str(inputs), str(outputs), *numbers), Path(scratch), RUN_LIMIT_S)
         results = np.frombuffer(outputs.read_bytes(), dtype="<u4").reshape(-1, -(-bits[1] // 32))
     fields = text.split()

@@ -1,9 +1,10 @@
 // Drives a Verilated AXI-Stream module `Vtop` with vectors from a file, with or without stalls on both sides.
 //
-// usage: Vtop INPUTS OUTPUTS COUNT IN_BITS OUT_BITS SEED
-// INPUTS and OUTPUTS hold COUNT records of little-endian 32-bit words, as many as the bus needs, bit 0 first.
+// usage: Vtop INPUTS OUTPUTS COUNT BEATS IN_BITS OUT_BITS SEED
+// INPUTS holds COUNT * BEATS beats and OUTPUTS COUNT results, each in little-endian 32-bit words, as many as the bus
+// needs, bit 0 first.
 // With SEED 0 the producer always offers and the consumer always takes; else both stall at random, in bursts.
-// Prints: cycles of the first result's latency, cycles from first to last result, results that broke the protocol.
+// Prints: cycles from the first beat of the first sample to its result, cycles from first to last result, results that broke the protocol.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -53,11 +54,12 @@ struct Willing {
 };
 
 int main(int argc, char** argv) {
-    if (argc != 7) return 2;
-    const size_t count = strtoull(argv[3], nullptr, 10), in_bits = strtoull(argv[4], nullptr, 10),
-                 out_bits = strtoull(argv[5], nullptr, 10), seed = strtoull(argv[6], nullptr, 10);
+    if (argc != 8) return 2;
+    size_t numbers[5];
+    for (int i = 0; i < 5; ++i) numbers[i] = strtoull(argv[i + 3], nullptr, 10);
+    const auto [count, beats, in_bits, out_bits, seed] = numbers;
     const size_t in_words = (in_bits + 31) / 32, out_words = (out_bits + 31) / 32;
-    Words inputs(count * in_words), outputs(count * out_words), held(out_words), junk(in_words);
+    Words inputs(count * beats * in_words), outputs(count * out_words), held(out_words), junk(in_words);
     FILE* file = fopen(argv[1], "rb");
     if (!file || fread(inputs.data(), 4, inputs.size(), file) != inputs.size()) return 3;
     fclose(file);
@@ -85,7 +87,7 @@ int main(int argc, char** argv) {
 
     while (received < count && idle < 100000) {
         // A producer that has offered keeps its offer until it is taken.
-        const bool offer = sent < count && (was_offering || offers());
+        const bool offer = sent < count * beats && (was_offering || offers());
         if (!offer)
             for (auto& word : junk) word = offers.next();
         write(top.s_axis_tdata, offer ? &inputs[sent * in_words] : junk.data(), in_words);

@@ -1,0 +1,227 @@
+"""The segments of a core, one behind the other: kernels, windows between them, and what gathers a whole sample.
+
+A segment takes beats, of which some are valid, and gives beats, of which some are valid; none can be stopped. Each
+states its Verilog, and what its registers, memories and gates cost beside the adder graphs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+VERILOG = Path(__file__).parent
+
+
+class Field(NamedTuple):
+    """One element as it is packed: `bits` of the mantissa from bit `low` on; 0 bits for what is always 0."""
+
+    bits: int
+    low: int
+    is_signed: bool
+
+
+class Segment(Protocol):
+    """A part of a core."""
+
+    out_bits: int
+    modules: tuple[str, ...]
+    lut: float
+    ff: float
+
+    def verilog(self, i: int) -> str:
+        """Return the text that drives data<i+1>, valid<i+1> from data<i>, valid<i> in a module with clock and reset."""
+
+
+def bits_of(fields: Iterable[Field]) -> int:
+    """Return the bits of fields side by side."""
+    return sum(field.bits for field in fields)
+
+
+def static(modules: Iterable[str]) -> dict[str, str]:
+    """Return the Verilog files of modules that do not depend on the network."""
+    return {f"{name}.v": (VERILOG / f"{name}.v").read_text() for name in sorted(set(modules))}
+
+
+def memory_lut(bits: int, depth: int) -> float:
+    """Return the LUTs of a memory with one port to write and one to read: 8 for 32 words of 14 bits.
+
+    Source: AMD UG574 (UltraScale Architecture CLB), table of distributed RAM, RAM32M16.
+    """
+    return 8.0 * math.ceil(bits / 14) * math.ceil(depth / 32)
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """A pipelined kernel, the module `name`: `latency` clock edges from its input to its output."""
+
+    name: str
+    out_bits: int
+    latency: int
+    lut: float
+    kernel_ff: float
+    modules: tuple[str, ...] = ("valid_delay",)
+
+    @property
+    def ff(self) -> float:
+        return self.kernel_ff + self.latency
+
+    def verilog(self, i: int) -> str:
+        return f"""
+    {self.name} kernel{i} (.clk(aclk), .model_inp(data{i}), .model_out(data{i + 1}));
+    valid_delay #(.LATENCY({self.latency})) delay{i} (
+        .clk(aclk), .resetn(aresetn), .valid_in(valid{i}), .valid_out(valid{i + 1})
+    );"""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over one or more tensors, and tensors that accompany the anchor; `codesign/backends/rtl/window.v`.
+
+    Attributes:
+        image: Rows and columns.
+        widths: Bits of a pixel of each tensor that windows are taken of, from the least significant bits on.
+        carried_bits: Bits of what accompanies, above them.
+    """
+
+    image: tuple[int, int]
+    kernel: int
+    padding: int
+    stride: int
+    widths: tuple[int, ...]
+    carried_bits: int
+    modules: tuple[str, ...] = ("window", "beat_counter", "delay")
+
+    @property
+    def out_bits(self) -> int:
+        return self.kernel**2 * sum(self.widths) + self.carried_bits
+
+    @property
+    def lag(self) -> int:
+        """Shifts until a window is complete."""
+        return (self.kernel - 1 - self.padding) * (self.image[1] + 1)
+
+    @property
+    def lut(self) -> float:
+        rows, columns = self.image
+        gates = sum(self._masked_taps() * width for width in self.widths)
+        counters = len(self.widths) * 3 * (rows * columns).bit_length()
+        lines = sum(memory_lut((self.kernel - 1) * width, columns) for width in self.widths) if self.kernel > 1 else 0.0
+        return gates + counters + lines + (memory_lut(self.carried_bits, self.lag) if self.lag else 0.0)
+
+    @property
+    def ff(self) -> float:
+        counters = 3 * sum(size.bit_length() for size in self.image) + self.lag
+        return float(sum(self.kernel * (self.kernel - 1) * width + counters for width in self.widths))
+
+    def _masked_taps(self) -> int:
+        """Return how many pixels of a window can lie beyond the edge of the image: all but the middle ones."""
+        return self.kernel**2 - max(0, self.kernel - 2 * self.padding) ** 2
+
+    def verilog(self, i: int) -> str:
+        rows, columns = self.image
+        lines, low, target = [], 0, 0
+        for n, width in enumerate(self.widths):
+            bits = self.kernel**2 * width
+            data_in, data_out = (
+                (f"data{i}[{low} +: {width}]", f"data{i + 1}[{target} +: {bits}]") if width else ("1'b0", "")
+            )
+            outputs = f".shift(shift{i}), .valid_out(valid{i + 1})" if n == 0 else ".shift(), .valid_out()"
+            lines.append(f"""
+    window #(
+        .WIDTH({max(1, width)}), .ROWS({rows}), .COLUMNS({columns}),
+        .KERNEL({self.kernel}), .PADDING({self.padding}), .STRIDE({self.stride})
+    ) window{i}_{n} (
+        .clk(aclk), .resetn(aresetn), .valid_in(valid{i}), .data_in({data_in}),
+        {outputs}, .data_out({data_out})
+    );""")
+            low, target = low + width, target + bits
+        if self.carried_bits:
+            source, result = (f"[{start} +: {self.carried_bits}]" for start in (low, target))
+            lines.append(
+                f"""
+    delay #(.WIDTH({self.carried_bits}), .DEPTH({self.lag})) carried{i} (
+        .clk(aclk), .resetn(aresetn), .shift(shift{i}), .data_in(data{i}{source}), .data_out(data{i + 1}{result})
+    );"""
+                if self.lag
+                else f"\n    assign data{i + 1}{result} = data{i}{source};"
+            )
+        return f"\n    wire shift{i};" + "".join(lines)
+
+
+class Reduction(NamedTuple):
+    """Sum or maximum of one element over all beats of a sample."""
+
+    source: Field
+    bits: int
+    is_max: bool
+
+
+@dataclass(frozen=True)
+class Gather:
+    """A whole sample in one beat: beats side by side, then sums and maxima over them.
+
+    Attributes:
+        beats: Beats of a sample.
+        collected: Bits of each tensor to be put side by side, from the least significant bits on.
+        reduced: Elements to be reduced, above them.
+    """
+
+    beats: int
+    collected: tuple[int, ...]
+    reduced: tuple[Reduction, ...]
+    modules: tuple[str, ...] = ("beat_counter", "collect", "reduce")
+
+    @property
+    def out_bits(self) -> int:
+        return self.beats * sum(self.collected) + sum(r.bits for r in self.reduced)
+
+    @property
+    def lut(self) -> float:
+        return float(sum(r.bits * (3 if r.is_max else 2) for r in self.reduced) + self.beats.bit_length())
+
+    @property
+    def ff(self) -> float:
+        reduced = sum(r.bits for r in self.reduced)
+        return float((self.beats - 1) * sum(self.collected) + reduced + self.beats.bit_length())
+
+    def verilog(self, i: int) -> str:
+        lines = [
+            f"""
+    wire is_first{i}, is_last{i};
+    beat_counter #(.BEATS({self.beats})) beats{i} (
+        .clk(aclk), .resetn(aresetn), .valid(valid{i}), .is_first(is_first{i}), .is_last(is_last{i})
+    );
+    assign valid{i + 1} = valid{i} && is_last{i};"""
+        ]
+        low = target = 0
+        for n, width in enumerate(self.collected):
+            bits = self.beats * width
+            if width:
+                lines.append(f"""
+    collect #(.WIDTH({width}), .BEATS({self.beats})) collect{i}_{n} (
+        .clk(aclk), .valid(valid{i}),
+        .data_in(data{i}[{low} +: {width}]), .data_out(data{i + 1}[{target} +: {bits}])
+    );""")
+            low, target = low + width, target + bits
+        for n, (source, bits, is_max) in enumerate(self.reduced):
+            if bits:
+                lines.append(f"""
+    reduce #(.WIDTH({source.bits}), .RESULT({bits}), .IS_SIGNED({int(source.is_signed)}), .IS_MAX({int(is_max)}))
+    reduce{i}_{n} (
+        .clk(aclk), .valid(valid{i}), .is_first(is_first{i}),
+        .data_in(data{i}[{low} +: {source.bits}]), .data_out(data{i + 1}[{target} +: {bits}])
+    );""")
+            low, target = low + source.bits, target + bits
+        return "".join(lines)
+
+
+def chain(segments: Sequence[Segment], in_bits: int) -> str:
+    """Return the Verilog of segments in a row, from data0 and valid0 on; the last wires are data<n> and valid<n>."""
+    wires = "".join(
+        f"\n    wire [{bits - 1}:0] data{i};\n    wire valid{i};"
+        for i, bits in enumerate([in_bits, *(segment.out_bits for segment in segments)])
+    )
+    return wires + "".join(segment.verilog(i) for i, segment in enumerate(segments))
