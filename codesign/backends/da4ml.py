@@ -24,7 +24,7 @@ from da4ml.trace import FixedVariable, HWConfig, comb_trace, to_pipeline
 from da4ml.trace.ops.reduce_utils import reduce as balanced
 from da4ml.types import CombLogic, Pipeline, QInterval, minimal_kif
 
-from codesign.backends.rtl.segments import Field, Pipe, bits_of
+from codesign.backends.rtl.segments import Field, Pipe, bits_of, pieces_of
 from codesign.backends.rtl.shell import Core, wrap
 from codesign.core.build import BuildPlan, Resources, Timing
 from codesign.core.errors import UnsupportedError
@@ -47,9 +47,9 @@ from codesign.core.operations import (
 
 TOOL = f"da4ml {VERSION}"
 WIDEST = 45  # bits; da4ml takes widths from float64 logarithms, which tell 2^45 from 2^45 + 1 but not much beyond
-# Entries of a matrix that the solver sees at once, in whole columns. Its time grows faster than the square: 576 x 32 at
-# 6 bits takes 10 s and 74,119 LUTs whole, 1.6 s and 78,765 in parts of this size; 64 x 64 stays whole.
-SOLVED_AT_ONCE = 4608
+# Larger matrices are solved in parts, in whole columns: the solver's time grows faster than the square of the entries.
+# 576 x 32 at 6 bits takes 10 s and 74,119 LUTs whole, 1.0 s and 81,665 in parts; 64 x 64 stays whole.
+SOLVED_WHOLE, SOLVED_IN_PARTS = 4608, 2304
 HARDWARE = HWConfig(adder_size=1, carry_size=-1, latency_cutoff=-1)  # every adder is one unit of delay
 # Nanoseconds of a stage: a fixed part, and one for each adder in it. ECP5: four routed designs (127, 111, 93, 71 MHz at
 # 1, 2, 3, 5 adders). UltraScale+: da4ml's practice of 5 adders at 200 MHz. 7 series: between both. A rule to plan with.
@@ -165,7 +165,9 @@ def plan(network: IntegerNetwork, name: str, cutoff: int) -> BuildPlan:
     """
     kernel = Kernel.of(trace(network), cutoff)
     stem = identifier(name)
-    core = Core([kernel.pipe(f"{stem}_core")], kernel.inputs, kernel.outputs, beats=1, places=kernel.latency + 1)
+    core = Core(
+        [kernel.pipe(f"{stem}_core", kernel.inputs)], kernel.inputs, kernel.outputs, beats=1, places=kernel.latency + 1
+    )
     return BuildPlan(f"{stem}_axis", kernel.verilog(f"{stem}_core") | wrap(network, f"{stem}_axis", core))
 
 
@@ -226,9 +228,9 @@ class Kernel:
         """Return the outputs (rows, outputs), int64, that da4ml's interpreter computes of inputs (rows, inputs)."""
         return self.comb.predict(np.ascontiguousarray(mantissas, dtype=np.float64)).astype(np.int64)
 
-    def pipe(self, name: str) -> Pipe:
-        """Return the kernel as a segment of a core, where it is the module `name`."""
-        return Pipe(name, bits_of(self.outputs), self.latency, self.lut, self.ff)
+    def pipe(self, name: str, given: Sequence[Field]) -> Pipe:
+        """Return the kernel as a segment of a core, where it is the module `name` and gets beats of these fields."""
+        return Pipe(name, pieces_of(given, self.inputs), bits_of(self.outputs), self.latency, self.lut, self.ff)
 
     def verilog(self, name: str) -> dict[str, str]:
         """Return the files of the module `name` and of all it needs; ports clk, model_inp, model_out."""
@@ -319,7 +321,7 @@ class _Solver:
         fixed = np.array([0 if m else v for v, m in zip(row, is_variable, strict=True)], dtype=object)
         constant = fixed @ weight.astype(object)
         kernel, variables = weight[is_variable], row[is_variable]
-        columns = max(1, SOLVED_AT_ONCE // max(1, len(kernel)))
+        columns = max(1, SOLVED_IN_PARTS // len(kernel)) if kernel.size > SOLVED_WHOLE else weight.shape[1]
         parts = [kernel[:, i : i + columns] for i in range(0, kernel.shape[1], columns)]
         return np.concatenate([self._product(variables, part) for part in parts]) + constant
 

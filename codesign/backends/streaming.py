@@ -16,7 +16,7 @@ import numpy as np
 from codesign.backends import da4ml
 from codesign.backends._schedule import Part, Schedule, schedule
 from codesign.backends.da4ml import Bounds, Kernel
-from codesign.backends.rtl.segments import Gather, Pipe, Reduction, Segment, Windows, bits_of
+from codesign.backends.rtl.segments import Field, Gather, Pipe, Reduction, Segment, Windows, bits_of
 from codesign.backends.rtl.shell import Core, shell_cost, wrap
 from codesign.core.build import BuildPlan, Resources, Timing
 from codesign.core.fixed_point import Fixed
@@ -30,15 +30,15 @@ class Streamed:
 
     Attributes:
         movements: What stands between a kernel and the next.
-        inputs: Bounds of a position of the input.
-        outputs: Bounds of the result.
+        given: How the beats that reach each kernel are packed; those of the input first.
+        outputs: How the result is packed.
     """
 
     schedule: Schedule
     kernels: tuple[Kernel | None, ...]
     movements: tuple[Windows | Gather, ...]
-    inputs: Bounds
-    outputs: Bounds
+    given: tuple[tuple[Field, ...], ...]
+    outputs: tuple[Field, ...]
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -51,7 +51,7 @@ def estimate(network: IntegerNetwork, cutoff: int = 5, clock_ns: float = 5.0) ->
 
     Beside the adder graphs, each once, LUTs hold the lines of the windows and the FIFO behind the core, and mask what
     lies beyond the edge; FFs hold the pixels of the windows and what is collected. The latency counts from the first
-    pixel taken to the result, where nothing stalls.
+    pixel taken to the result, where nothing stalls and no other sample follows.
 
     Args:
         network: The network; its leading axes are positions.
@@ -65,7 +65,10 @@ def estimate(network: IntegerNetwork, cutoff: int = 5, clock_ns: float = 5.0) ->
     shell_lut, shell_ff = shell_cost(network, core)
     lut, ff = (sum(getattr(segment, name) for segment in core.segments) for name in ("lut", "ff"))
     resources = Resources("estimate", da4ml.TOOL, lut + shell_lut, ff + shell_ff, 0.0, 0.0)
-    return resources, Timing(_latency(network, core), core.beats, clock_ns)
+    cycles = np.arange(core.beats)
+    for segment in core.segments:
+        cycles = segment.times(cycles)
+    return resources, Timing(int(cycles[-1]), core.beats, clock_ns)
 
 
 def plan(network: IntegerNetwork, name: str, cutoff: int) -> BuildPlan:
@@ -140,9 +143,10 @@ def _streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
     inputs = Bounds(*(part[(0,) * found.ranks[0]] for part in da4ml.input_bounds(network)))
     kernels: list[Kernel | None] = []
     movements: list[Windows | Gather] = []
-    bounds = {0: inputs}
+    bounds, fields = {0: inputs}, []
     for level, part in enumerate((*found.parts, found.head)):
         taken = {i: bounds[i] for i in part.taken}
+        fields.append(tuple(field for i in part.taken for field in da4ml.fields_of(bounds[i])))
         if part.operations or part.given != part.taken:
             kernel = Kernel.of(da4ml.graph(part.operations, taken, grids, part.given), cutoff)
             bounds |= _given(network, found, part, kernel)
@@ -157,7 +161,8 @@ def _streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
             break
         movements.append(movement)
         bounds |= moved
-    return Streamed(found, tuple(kernels), tuple(movements), inputs, bounds[len(network.operations) - 1])
+    outputs = da4ml.fields_of(bounds[len(network.operations) - 1])
+    return Streamed(found, tuple(kernels), tuple(movements), tuple(fields), outputs)
 
 
 def _given(network: IntegerNetwork, found: Schedule, part: Part, kernel: Kernel) -> dict[int, Bounds]:
@@ -215,7 +220,7 @@ def _core(network: IntegerNetwork, stem: str, cutoff: int) -> Core:
     streamed = _streamed(network, cutoff)
     segments: list[Segment] = []
     for i, kernel in enumerate(streamed.kernels):
-        segments += [kernel.pipe(f"{stem}_kernel{i}")] if kernel else []
+        segments += [kernel.pipe(f"{stem}_kernel{i}", streamed.given[i])] if kernel else []
         segments += streamed.movements[i : i + 1]
     # A sample's last windows may wait for pixels of the next, in each padded convolution once
     waiting = sum(
@@ -223,11 +228,4 @@ def _core(network: IntegerNetwork, stem: str, cutoff: int) -> Core:
     )
     latency = sum(segment.latency for segment in segments if isinstance(segment, Pipe))
     places = 2 + waiting + latency // beats(network)
-    outputs = da4ml.fields_of(streamed.outputs)
-    return Core(segments, da4ml.fields_of(streamed.inputs), outputs, beats(network), places)
-
-
-def _latency(network: IntegerNetwork, core: Core) -> int:
-    """Return the clock edges from first pixel to result: pixels, kernels, and what pushes out padded windows."""
-    pushed = sum(m.padding * (m.image[1] + 1) for m in core.segments if isinstance(m, Windows))
-    return beats(network) - 1 + pushed + sum(s.latency for s in core.segments if isinstance(s, Pipe))
+    return Core(segments, streamed.given[0], streamed.outputs, beats(network), places)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from codesign.backends import da4ml, verilator
 from codesign.core.build import BuildPlan
-from codesign.core.bus import bus_bits, pack, unpack
 from codesign.core.errors import ToolError, UnsupportedError
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, LeakyRelu, Linear, Quantize, Relu
+from tests import rtl_batch
 from tests.strategies import integer_networks, vectors_for
 
 NETWORKS = 40
@@ -61,67 +61,14 @@ def drawn(count):
     return networks
 
 
-def side_by_side(networks):
-    """One module of all designs: concatenated buses, one handshake for all; it moves when every design can."""
-    files, cells, in_low, out_low = {}, [], 0, 0
-    for i, (network, rtl) in enumerate(networks):
-        files |= rtl.files
-        in_bits = bus_bits(network.input_shape, network.ranges[0].format().width)
-        out_bits = bus_bits(network.output_shape, network.output_format.width)
-        cells.append(
-            f"{rtl.name} c{i} (.aclk(aclk), .aresetn(aresetn), .s_axis_tdata(s_axis_tdata[{in_low} +: {in_bits}]),"
-            f" .s_axis_tvalid(s_axis_tvalid && s_axis_tready), .s_axis_tready(ready[{i}]),"
-            f" .m_axis_tdata(m_axis_tdata[{out_low} +: {out_bits}]), .m_axis_tvalid(valid[{i}]),"
-            f" .m_axis_tready(m_axis_tready && m_axis_tvalid));"
-        )
-        in_low, out_low = in_low + in_bits, out_low + out_bits
-    lines = "\n".join(cells)
-    files["all.v"] = f"""`timescale 1 ns / 1 ps
-module all (input aclk, input aresetn, input [{in_low - 1}:0] s_axis_tdata, input s_axis_tvalid, output s_axis_tready,
-            output [{out_low - 1}:0] m_axis_tdata, output m_axis_tvalid, input m_axis_tready);
-    wire [{len(networks) - 1}:0] ready, valid;
-    assign s_axis_tready = &ready;
-    assign m_axis_tvalid = &valid;
-    {lines}
-endmodule
-"""
-    return BuildPlan("all", files), in_low, out_low
-
-
-def bits_of(words, low, count):
-    stream = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")[:, low : low + count]
-    padded = np.zeros((len(words), -(-count // 32) * 32), dtype=np.uint8)
-    padded[:, :count] = stream
-    return padded
-
-
 def test_the_rtl_of_random_networks_equals_the_emulator_under_stalls(tmp_path):
     networks = drawn(NETWORKS)
     assert len(networks) == NETWORKS
-    design, in_bits, out_bits = side_by_side(networks)
     vectors = [vectors_for(network, VECTORS) for network, _ in networks]
-    streams = []
-    for (network, _), mantissas in zip(networks, vectors, strict=True):
-        width = network.ranges[0].format().width
-        streams.append(
-            bits_of(pack(mantissas, width), 0, bus_bits(network.input_shape, width))[
-                :, : bus_bits(network.input_shape, width)
-            ]
-        )
-    joined = np.concatenate(streams, axis=1)
-    padded = np.zeros((VECTORS, -(-in_bits // 32) * 32), dtype=np.uint8)
-    padded[:, :in_bits] = joined
-    words = np.packbits(padded, axis=-1, bitorder="little").view("<u4")
     for seed in (0, 1, 2):
-        results, _, _ = verilator.drive(design, words, (in_bits, out_bits), seed, tmp_path / "all")
-        low = 0
-        for (network, rtl), mantissas in zip(networks, vectors, strict=True):
-            target = network.output_format
-            count = bus_bits(network.output_shape, target.width)
-            own = np.packbits(bits_of(results, low, count), axis=-1, bitorder="little").view("<u4")
-            received = unpack(own, network.output_shape, target.width, target.is_signed)
+        results = rtl_batch.simulate(networks, vectors, seed, tmp_path)
+        for (network, rtl), mantissas, received in zip(networks, vectors, results, strict=True):
             assert np.array_equal(received, network.emulate(mantissas)), (rtl.name, seed, network.operations)
-            low += count
 
 
 def test_latency_and_interval_are_counted_in_the_simulation(small):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 VERILOG = Path(__file__).parent
 
 
@@ -31,6 +33,9 @@ class Segment(Protocol):
     lut: float
     ff: float
 
+    def times(self, cycles: np.ndarray) -> np.ndarray:
+        """Return the cycles in which a sample's beats go out, if they come in in `cycles` and nothing follows."""
+
     def verilog(self, i: int) -> str:
         """Return the text that drives data<i+1>, valid<i+1> from data<i>, valid<i> in a module with clock and reset."""
 
@@ -38,6 +43,20 @@ class Segment(Protocol):
 def bits_of(fields: Iterable[Field]) -> int:
     """Return the bits of fields side by side."""
     return sum(field.bits for field in fields)
+
+
+def pieces_of(given: Sequence[Field], taken: Sequence[Field]) -> tuple[tuple[int, int], ...]:
+    """Return lowest bit and number of bits of the runs of given fields that are taken, each whole or not at all."""
+    pieces: list[tuple[int, int]] = []
+    low = 0
+    for field, use in zip(given, taken, strict=True):
+        assert use in (field, Field(0, use.low, False)), f"a kernel takes {use} where {field} is given"
+        if use.bits and pieces and sum(pieces[-1]) == low:
+            pieces[-1] = (pieces[-1][0], pieces[-1][1] + use.bits)
+        elif use.bits:
+            pieces.append((low, use.bits))
+        low += field.bits
+    return tuple(pieces)
 
 
 def static(modules: Iterable[str]) -> dict[str, str]:
@@ -55,9 +74,15 @@ def memory_lut(bits: int, depth: int) -> float:
 
 @dataclass(frozen=True)
 class Pipe:
-    """A pipelined kernel, the module `name`: `latency` clock edges from its input to its output."""
+    """A pipelined kernel, the module `name`: `latency` clock edges from its input to its output.
+
+    Attributes:
+        taken: Lowest bit and number of bits of each piece of a beat that the kernel takes; it leaves out what has no
+            effect.
+    """
 
     name: str
+    taken: tuple[tuple[int, int], ...]
     out_bits: int
     latency: int
     lut: float
@@ -68,9 +93,13 @@ class Pipe:
     def ff(self) -> float:
         return self.kernel_ff + self.latency
 
+    def times(self, cycles: np.ndarray) -> np.ndarray:
+        return cycles + self.latency
+
     def verilog(self, i: int) -> str:
+        pieces = ", ".join(f"data{i}[{low} +: {bits}]" for low, bits in reversed(self.taken))
         return f"""
-    {self.name} kernel{i} (.clk(aclk), .model_inp(data{i}), .model_out(data{i + 1}));
+    {self.name} kernel{i} (.clk(aclk), .model_inp({{{pieces}}}), .model_out(data{i + 1}));
     valid_delay #(.LATENCY({self.latency})) delay{i} (
         .clk(aclk), .resetn(aresetn), .valid_in(valid{i}), .valid_out(valid{i + 1})
     );"""
@@ -115,6 +144,11 @@ class Windows:
     def ff(self) -> float:
         counters = 3 * sum(size.bit_length() for size in self.image) + self.lag
         return float(sum(self.kernel * (self.kernel - 1) * width + counters for width in self.widths))
+
+    def times(self, cycles: np.ndarray) -> np.ndarray:
+        shifts = np.concatenate([cycles, cycles[-1] + 1 + np.arange(self.lag)])[self.lag :].reshape(self.image)
+        rows, columns = (slice(0, size + 2 * self.padding - self.kernel + 1, self.stride) for size in self.image)
+        return shifts[rows, columns].ravel()
 
     def _masked_taps(self) -> int:
         """Return how many pixels of a window can lie beyond the edge of the image: all but the middle ones."""
@@ -186,6 +220,9 @@ class Gather:
     def ff(self) -> float:
         reduced = sum(r.bits for r in self.reduced)
         return float((self.beats - 1) * sum(self.collected) + reduced + self.beats.bit_length())
+
+    def times(self, cycles: np.ndarray) -> np.ndarray:
+        return cycles[-1:]
 
     def verilog(self, i: int) -> str:
         lines = [
