@@ -16,7 +16,7 @@ from tests import rtl_batch
 from tests.strategies import image_networks, vectors_for
 
 IMAGE = (4, 5)
-NETWORKS = 16
+NETWORKS = 12
 VECTORS = 60
 CONSTANT = "No output of the network depends on its input; there is nothing to build in hardware."
 QUIET = list(HealthCheck)
