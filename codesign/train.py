@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from codesign.core.errors import InvalidValueError, TrainingError, unknown_name
 from codesign.core.task import Data, Task
 
-EVALUATION_ROWS = 4096  # rows of one forward pass without gradients
+EVALUATION_ROWS = 1024  # rows of one forward pass without gradients: their activations still fit a core's cache
 WARM_UP = 0.3  # fraction of a one-cycle schedule in which the learning rate rises
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": F.cross_entropy,

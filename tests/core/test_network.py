@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign import network
+from codesign.blocks.conv2d import Conv2d
 from codesign.blocks.dense import Dense
 from codesign.core import plugins
 from codesign.core.architecture import Architecture
@@ -83,6 +84,30 @@ def test_a_batch_norm_normalizes_each_entry_of_its_axis_over_all_others(axis):
     others = tuple(i for i in range(4) if i != range(4)[axis if axis < 0 else axis + 1])
     np.testing.assert_allclose(result.mean(axis=others), 0.0, atol=1e-5)
     np.testing.assert_allclose(result.std(axis=others), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, "valid"), (3, 2, "same"), (5, 2, "valid"), (1, 3, "same")]
+)
+def test_a_convolution_of_few_or_many_channels_is_torchs_own_with_its_gradients(channels, kernel, stride, padding):
+    module = network.build(Architecture((7, 8, channels), (Conv2d((3,), kernel, stride, padding, "identity"),)), 0)
+    weight, bias = module.parameters()
+    x = torch.randn(6, 7, 8, channels, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    padded = kernel // 2 if padding == "same" else 0
+    y, expected = module(x), torch.conv2d(x.movedim(3, 1), weight, bias, stride, padded).movedim(1, 3)
+    torch.testing.assert_close(y, expected)
+    of = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    for mine, theirs in zip(*(torch.autograd.grad(r, (x, weight, bias), of) for r in (y, expected)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_batch_norm_does_not_depend_on_the_order_in_memory():
+    x = torch.randn(6, 5, 4, 3, generator=torch.Generator().manual_seed(0))
+    turned = x.permute(3, 1, 2, 0).contiguous().permute(3, 1, 2, 0)  # the batch innermost, as convolutions leave it
+    rows = [network.Row((Norm("batch"),), (5, 4, 3)) for _ in range(2)]
+    torch.testing.assert_close(rows[0](x), rows[1](turned))
+    torch.testing.assert_close(rows[0].state_dict(), rows[1].state_dict())
 
 
 def test_merges_and_pools_compute_what_they_say():
