@@ -10,7 +10,6 @@ import math
 import re
 import tarfile
 import tempfile
-import xml.etree.ElementTree as ET
 from functools import cache
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -23,7 +22,7 @@ from hls4ml.model.graph import ModelGraph
 from hls4ml.writer import get_writer
 
 from codesign.backends import _hls4ml_layers as layers
-from codesign.core.build import BuildPlan, Resources, Timing
+from codesign.core.build import BuildPlan
 from codesign.core.errors import InvalidValueError, ToolError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, Reshape
@@ -55,8 +54,9 @@ layers.register(BACKEND)
 def plan(network: IntegerNetwork, name: str = "network", part: str = PART, clock_ns: float = 5.0) -> BuildPlan:
     """Return the hls4ml project of a network: Vitis backend, io_parallel, latency strategy, reuse factor 1.
 
-    The command runs Vitis HLS's synthesis. The project holds every header that it needs to be compiled without it:
-    `bash build_lib.sh` makes hls4ml's emulator library, and `simulation` says how to build one that runs on integers.
+    The command runs the synthesis of Vitis HLS (see `codesign.backends.vitis`). The project holds every header that it
+    needs to be compiled without it: `bash build_lib.sh` makes hls4ml's emulator library, and `simulation` says how to
+    build one that runs on integers.
 
     Args:
         network: What is built.
@@ -128,38 +128,6 @@ def simulate(
     if results.size != expected:
         raise ToolError(f"The C simulation gave {results.size} of {expected} numbers; remove {folder} and repeat.")
     return results.reshape(len(mantissas), *network.output_shape)
-
-
-def parse(report: str) -> tuple[Resources, Timing]:
-    """Return resources and timing from the text of a csynth.xml report of Vitis HLS.
-
-    The level is "estimate": LUTs of this report lie 1.7 to 11 times above those of logic synthesis.
-
-    Raises:
-        ToolError: The text is no such report, or lacks a number.
-    """
-    try:
-        root = ET.fromstring(report)  # noqa: S314 - written by a tool that this machine runs
-        version = root.findtext("ReportVersion/Version")
-        lut, ff, dsp, bram = (
-            float(_number(root, f"AreaEstimates/Resources/{kind}")) for kind in ("LUT", "FF", "DSP", "BRAM_18K")
-        )
-        overall = "PerformanceEstimates/SummaryOfOverallLatency"
-        cycles, interval = (int(_number(root, f"{overall}/{key}")) for key in ("Worst-caseLatency", "Interval-max"))
-        target = float(_number(root, "UserAssignments/TargetClockPeriod"))
-        period = float(_number(root, "PerformanceEstimates/SummaryOfTimingAnalysis/EstimatedClockPeriod"))
-    except (ET.ParseError, ValueError) as error:
-        raise ToolError(f"The csynth report cannot be read ({error}); run Vitis HLS 2020.1 or newer again.") from error
-    fmax_mhz = 1000 / period if period else None
-    resources = Resources("estimate", f"Vitis HLS {version} csynth", lut, ff, dsp, 18 * bram, fmax_mhz)
-    return resources, Timing(cycles, interval, target)
-
-
-def _number(root: ET.Element, path: str) -> str:
-    text = root.findtext(path)
-    if text is None:
-        raise ValueError(f"no {path}")
-    return text
 
 
 def archive(project: BuildPlan) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from codesign.backends import nextpnr, yosys
+from codesign.backends import nextpnr, vitis, vivado, yosys
 from codesign.core.board import Board
 from codesign.core.build import BuildPlan, Resources
 from codesign.core.errors import ToolError
-from codesign.core.run import run_plan
+from codesign.core.run import Tool, run_plan
 
 YOSYS_LIMIT_LUT = 60_000  # a larger design takes hours
 ROUTE_LIMIT_LUT = 10_000  # likewise: 5,000 LUTs take one to two minutes, 25,000 twenty
@@ -43,9 +44,10 @@ def measure(
     with_netlist: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Level]:
-    """Yield each level as soon as it is reached: Yosys for every board, nextpnr for ECP5.
+    """Yield each level as soon as it is reached: Yosys for every board, nextpnr for ECP5, Vivado for AMD's parts.
 
-    A tool that is missing, fails or runs out of time costs its own level and no other.
+    A tool that is missing, fails or runs out of time costs its own level and no other. That Vivado is not installed is
+    not worth a word: no result needs it.
 
     Args:
         rtl: The Verilog; its name is the top module.
@@ -59,29 +61,69 @@ def measure(
     lut = estimate.lut or 0.0
     if lut > YOSYS_LIMIT_LUT:
         yield Level(skipped=f"Yosys was not run: {lut:,.0f} LUTs by the estimate, limit {YOSYS_LIMIT_LUT:,}.")
-        return
-    is_routed = board.family == "ecp5" and lut <= ROUTE_LIMIT_LUT
-    progress(f"Yosys: about {lut:,.0f} LUTs")
+    else:
+        progress(f"Yosys: about {lut:,.0f} LUTs")
+        with_cells = board.family == "ecp5" and lut <= ROUTE_LIMIT_LUT
+        synthesis = _attempt(_synthesized, rtl, board, folder / "yosys", with_netlist, with_cells)
+        yield synthesis
+        if with_cells and synthesis.resources:
+            progress(f"nextpnr: {synthesis.resources[0].lut:,.0f} LUTs")
+            cells = (folder / "yosys" / "cells.json").read_text()
+            yield _attempt(_routed, rtl, cells, board, clock_ns, folder / "nextpnr")
+        elif board.family == "ecp5" and synthesis.resources:
+            yield Level(skipped=f"nextpnr was not run: {lut:,.0f} LUTs by the estimate, limit {ROUTE_LIMIT_LUT:,}.")
+    if board.family in vivado.FAMILIES and _is_found(vivado.find_tool):
+        progress(f"Vivado: about {lut:,.0f} LUTs")
+        yield _attempt(_by_vivado, rtl, board, clock_ns, folder / "vivado")
+
+
+def measure_project(
+    project: BuildPlan, folder: Path, progress: Callable[[str], None] = lambda text: None
+) -> Iterator[Level]:
+    """Yield what Vitis HLS, where it is installed, estimates for an hls4ml project; cycles are in its report."""
+    if _is_found(vitis.find_tool):
+        progress("Vitis HLS: C synthesis")
+        yield _attempt(_by_vitis, project, folder / "vitis")
+
+
+def _attempt(step: Callable[..., Level], *arguments: Any) -> Level:
     try:
-        built = run_plan(yosys.plan(rtl, board.family, with_netlist, is_routed), folder / "yosys", yosys.find_tool())
-        report = (built / "stat.json").read_text()
-        resources = yosys.parse(report, board.family, yosys.find_tool().version)
+        return step(*arguments)
     except ToolError as error:
-        yield Level(skipped=str(error))
-        return
+        return Level(skipped=str(error))
+
+
+def _is_found(find_tool: Callable[[], Tool]) -> bool:
+    try:
+        find_tool()
+    except ToolError:
+        return False
+    return True
+
+
+def _synthesized(rtl: BuildPlan, board: Board, folder: Path, with_netlist: bool, with_cells: bool) -> Level:
+    tool = yosys.find_tool()
+    built = run_plan(yosys.plan(rtl, board.family, with_netlist, with_cells), folder, tool)
+    report = (built / "stat.json").read_text()
     netlist = yosys.netlist(rtl, built) if with_netlist else None
-    yield Level((resources,), {f"yosys_{board.family}.json": report}, netlist)
-    if is_routed:
-        progress(f"nextpnr: {resources.lut:,.0f} LUTs")
-        yield _routed(rtl, (built / "cells.json").read_text(), board, clock_ns, folder / "nextpnr")
-    elif board.family == "ecp5":
-        yield Level(skipped=f"nextpnr was not run: {lut:,.0f} LUTs by the estimate, limit {ROUTE_LIMIT_LUT:,}.")
+    resources = yosys.parse(report, board.family, tool.version)
+    return Level((resources,), {f"yosys_{board.family}.json": report}, netlist)
 
 
 def _routed(rtl: BuildPlan, cells: str, board: Board, clock_ns: float, folder: Path) -> Level:
-    try:
-        tool = nextpnr.find_tool()
-        report = (run_plan(nextpnr.plan(rtl, cells, board, clock_ns), folder, tool) / "report.json").read_text()
-        return Level((nextpnr.parse(report, tool.version),), {"nextpnr.json": report})
-    except ToolError as error:
-        return Level(skipped=str(error))
+    tool = nextpnr.find_tool()
+    report = (run_plan(nextpnr.plan(rtl, cells, board, clock_ns), folder, tool) / "report.json").read_text()
+    return Level((nextpnr.parse(report, tool.version),), {"nextpnr.json": report})
+
+
+def _by_vivado(rtl: BuildPlan, board: Board, clock_ns: float, folder: Path) -> Level:
+    built = run_plan(vivado.plan(rtl, board, clock_ns), folder, vivado.find_tool())
+    reports = {name: (built / name).read_text() for name in vivado.REPORTS}
+    return Level(vivado.parse(*reports.values(), clock_ns), {f"vivado_{name}": text for name, text in reports.items()})
+
+
+def _by_vitis(project: BuildPlan, folder: Path) -> Level:
+    tool = vitis.find_tool()
+    report = (run_plan(vitis.plan(project, tool), folder, tool) / project.outputs[0]).read_text()
+    resources, _ = vitis.parse(report)
+    return Level((resources,), {"csynth.xml": report})

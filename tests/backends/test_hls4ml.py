@@ -34,7 +34,7 @@ from codesign.core.operations import (
     Sum,
     Transpose,
 )
-from codesign.core.run import Tool, run_plan
+from codesign.core.run import run_plan
 from tests.strategies import integer_networks, vectors_for
 
 VECTORS = 1000
@@ -211,55 +211,6 @@ def test_a_missing_compiler_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="g\\+\\+ cannot be started"):
         hls4ml.simulate(convolution(), np.zeros((1, 4, 5, 2), dtype=np.int64), tmp_path / "build")
-
-
-REPORT = """<?xml version="1.0"?>
-<profile>
-<ReportVersion><Version>2023.2</Version></ReportVersion>
-<UserAssignments><unit>ns</unit><Part>xcvu13p-flga2577-2-e</Part><TopModelName>network</TopModelName>
-<TargetClockPeriod>5.00</TargetClockPeriod><ClockUncertainty>1.35</ClockUncertainty></UserAssignments>
-<PerformanceEstimates>
-<PipelineType>yes</PipelineType>
-<SummaryOfTimingAnalysis><unit>ns</unit><EstimatedClockPeriod>4.000</EstimatedClockPeriod></SummaryOfTimingAnalysis>
-<SummaryOfOverallLatency><unit>clock cycles</unit><Best-caseLatency>11</Best-caseLatency>
-<Average-caseLatency>11</Average-caseLatency><Worst-caseLatency>12</Worst-caseLatency>
-<Interval-min>1</Interval-min><Interval-max>2</Interval-max></SummaryOfOverallLatency>
-</PerformanceEstimates>
-<AreaEstimates><Resources><BRAM_18K>2</BRAM_18K><DSP>3</DSP><FF>4567</FF><LUT>12345</LUT><URAM>0</URAM></Resources>
-<AvailableResources><BRAM_18K>5376</BRAM_18K><DSP>12288</DSP><FF>3456000</FF><LUT>1728000</LUT></AvailableResources>
-</AreaEstimates>
-</profile>
-"""
-
-
-def test_the_vendor_report_is_found_and_read(tmp_path):
-    project = hls4ml.plan(convolution())
-    report = Path(project.outputs[0])
-    script = tmp_path / "vitis-run"
-    script.write_text(f'#!/bin/sh\nmkdir -p {report.parent}\ncp "{tmp_path}/report.xml" {report}\n')
-    script.chmod(0o755)
-    (tmp_path / "report.xml").write_text(REPORT)
-    built = run_plan(project, tmp_path / "build", Tool((str(script),), "a fake"))
-    resources, timing = hls4ml.parse((built / report).read_text())
-    assert resources.metrics() == {
-        "lut_estimate": 12345, "ff_estimate": 4567, "dsp_estimate": 3, "bram_estimate": 36, "fmax_mhz_estimate": 250,
-    }  # fmt: skip
-    assert resources.tool == "Vitis HLS 2023.2 csynth"
-    assert (timing.latency_cycles, timing.ii, timing.clock_ns, timing.is_simulated) == (12, 2, 5.0, False)
-
-
-@pytest.mark.parametrize(
-    ("report", "reason"),
-    [
-        (REPORT.replace("LUT>", "CLB>"), "no AreaEstimates/Resources/LUT"),
-        (REPORT.replace("<Interval-max>2", "<Interval-max>?"), "invalid literal for int() with base 10: '?'"),
-        (REPORT[: REPORT.index("<DSP>")], "no element found: line 13, column 48"),
-    ],
-)
-def test_a_report_of_another_kind_is_refused(report, reason):
-    with pytest.raises(ToolError) as error:
-        hls4ml.parse(report)
-    assert str(error.value) == f"The csynth report cannot be read ({reason}); run Vitis HLS 2020.1 or newer again."
 
 
 def test_a_vendor_tool_that_is_missing_is_named(tmp_path, monkeypatch):

@@ -36,6 +36,7 @@ def test_the_script_is_what_yosys_shall_do():
     assert plan.files["synth.ys"] == (
         "read_verilog -defer adder_axis.v core.v\n"
         "hierarchy -check -top adder_axis\n"
+        "proc\nopt -fine\nwreduce\nopt_clean\nalumacc\n"
         "synth_xilinx -family xcup -noiopad -noclkbuf -flatten -top adder_axis\n"
         "tee -q -o stat.json stat -json\n"
         "write_verilog -noattr mapped.v\n"

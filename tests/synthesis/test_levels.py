@@ -1,14 +1,17 @@
 """Each level is reached on its own: what a tool cannot do is said, and costs no other level."""
 
+from pathlib import Path
+
 import pytest
 
-from codesign.backends import nextpnr, yosys
+from codesign.backends import nextpnr, vitis, vivado, yosys
 from codesign.core import plugins
 from codesign.core.build import BuildPlan, Resources
 from codesign.core.errors import ToolError
 from codesign.core.run import Tool
-from codesign.synthesis.levels import measure
+from codesign.synthesis.levels import measure, measure_project
 
+FAKES = Path(__file__).parent.parent / "fake_tools"
 RTL = BuildPlan("adder_axis", {"adder_axis.v": "module adder_axis; endmodule"})
 FAKE_YOSYS = """#!/bin/sh
 echo '{"design": {"num_cells_by_type": {"LUT4": 40, "TRELLIS_FF": 9}}}' > stat.json
@@ -81,6 +84,37 @@ def test_a_failing_router_leaves_the_synthesis(install, tmp_path):
     assert synthesis.resources
     assert routed.resources == ()
     assert routed.skipped.startswith("nextpnr failed with exit code 1: ERROR: out of bels (")
+
+
+def test_where_vivado_is_installed_its_two_levels_follow(install, monkeypatch, tmp_path):
+    install(yosys, FAKE_YOSYS)
+    monkeypatch.setattr(vivado, "find_tool", lambda: Tool((str(FAKES / "vivado"),), "Vivado 2023.2"))
+    _, by_vivado = measured("vu13p", tmp_path / "work")
+    assert [r.level for r in by_vivado.resources] == ["synthesis", "routed"]
+    assert sorted(by_vivado.reports) == ["vivado_routed.rpt", "vivado_synthesis.rpt", "vivado_timing.rpt"]
+    monkeypatch.setenv("FAKE_TOOL", "fail")
+    _, failed = measured("kv260", tmp_path / "other")
+    assert failed.skipped.startswith("vivado failed with exit code 1: ERROR: [Place 30-640]")
+
+
+def test_c_synthesis_is_one_more_estimate_where_vitis_is_installed(monkeypatch, tmp_path):
+    report = "network_prj/solution1/syn/report/network_csynth.xml"
+    project = BuildPlan("network", {"project.tcl": 'set project_name "network"\n'}, outputs=(report,))
+    monkeypatch.setattr(vitis, "find_tool", lambda: Tool((str(FAKES / "vitis-run"),), "Vitis HLS 2024.2"))
+    (level,) = measure_project(project, tmp_path)
+    assert [(r.level, r.tool, r.lut) for r in level.resources] == [("estimate", "Vitis HLS 2023.2 csynth", 12345)]
+    assert list(level.reports) == ["csynth.xml"]
+
+
+def test_vendor_tools_that_are_not_installed_are_not_worth_a_word(install, monkeypatch, tmp_path):
+    def missing():
+        raise ToolError("There is no such tool.")
+
+    install(yosys, FAKE_YOSYS)
+    monkeypatch.setattr(vivado, "find_tool", missing)
+    monkeypatch.setattr(vitis, "find_tool", missing)
+    assert len(measured("vu13p", tmp_path / "work")) == 1
+    assert not list(measure_project(RTL, tmp_path))
 
 
 def test_without_yosys_there_is_nothing_to_route(monkeypatch, tmp_path):
