@@ -159,11 +159,12 @@ def synthesized(design: Design, target: str, folder: Path) -> Resources:
 def main() -> None:
     """Synthesize the designs that were not yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--designs", type=int, default=70, help="in each of both sets")
-    designs = parser.parse_args().designs
+    parser.add_argument("--fit", type=int, default=40, help="designs to fit and to calibrate the intervals on (seed 0)")
+    parser.add_argument("--judge", type=int, default=62, help="designs to judge the fit on (seed 1)")
+    counts = vars(parser.parse_args())
     torch.set_num_threads(1)
-    for number in range(designs):
-        for seed in (0, 1):
+    for number in range(max(counts.values())):
+        for seed in [s for s, count in enumerate(counts.values()) if number < count]:
             folder = FOLDER / f"{seed}-{number:03d}"
             design = load(folder) if (folder / "design.json").exists() else save(draw(seed, number), folder)
             for target in TARGETS:
