@@ -1,0 +1,110 @@
+"""The estimate of an hls4ml project: the rules that are known, and intervals that hold every number."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codesign.backends import hls_estimate
+from codesign.core.errors import InvalidValueError
+from codesign.core.fixed_point import FixedPoint
+from codesign.core.integer_network import IntegerNetwork
+from codesign.core.operations import Input, Linear, Max, Quantize, Relu, Reshape
+from tests.strategies import integer_networks
+
+
+def dense(bits=6, weight=((3, -5), (7, 0), (1, 2))):
+    return IntegerNetwork((
+        Input((), (3,), (FixedPoint(bits, 2),)),
+        Linear((0,), np.array(weight), np.array([1, 0]), 3, 4),
+        Relu((1,)),
+        Quantize((2,), (FixedPoint(4, 3, is_signed=False),)),
+    ))  # fmt: skip
+
+
+@given(st.integers(-(1 << 40), 1 << 40))
+def test_signed_digits_are_those_of_the_non_adjacent_form(value):
+    rest, digits = abs(value), 0
+    while rest:
+        if rest % 2:
+            rest -= 2 - rest % 4
+            digits += 1
+        rest //= 2
+    assert hls_estimate.signed_digits(np.array([value])) == digits
+
+
+@given(integer_networks())
+@settings(max_examples=50, deadline=None)
+def test_every_number_lies_in_its_interval_and_all_is_json(network):
+    result = hls_estimate.estimate(network)
+    for layer in result.layers:
+        for number in (layer.cycles, layer.lut, layer.ff, layer.dsp, layer.bram):
+            assert 0 <= number.low <= number.value <= number.high
+    assert result.ii == 1
+    report = json.loads(json.dumps(result.report(), allow_nan=False))
+    assert report["level"] == "estimate"
+    assert report["tool"] == "rules for hls4ml, no vendor tool"
+
+
+@pytest.mark.parametrize("reuse_factor", [1, 2, 6])
+def test_a_dense_layer_of_the_resource_strategy_takes_its_reuse_factor(reuse_factor):
+    result = hls_estimate.estimate(dense(), strategy="resource", reuse_factor=reuse_factor)
+    assert result.layers[0].ii == result.ii == reuse_factor
+    assert result.layers[0].cycles == (reuse_factor + 2,) * 3
+
+
+def test_a_larger_reuse_factor_takes_fewer_luts_and_more_cycles():
+    results = [hls_estimate.estimate(dense(), strategy="resource", reuse_factor=n) for n in (1, 2, 3, 6)]
+    luts = [r.total("lut").value for r in results]
+    cycles = [r.total("cycles").value for r in results]
+    assert luts == sorted(luts, reverse=True)
+    assert cycles == sorted(cycles)
+
+
+def test_luts_of_a_dense_layer_are_digits_times_bits():
+    # 3 = 4 - 1, -5 = -4 - 1, 7 = 8 - 1, 1, 2: eight digits of six bits
+    assert hls_estimate.estimate(dense()).layers[0].lut == (48, 24, 96)
+
+
+def test_zero_weights_take_nothing():
+    layer = hls_estimate.estimate(dense(weight=((0, 0), (0, 0), (0, 0)))).layers[0]
+    assert (layer.lut.high, layer.dsp.high) == (0, 0)
+
+
+@pytest.mark.parametrize(("bits", "dsps"), [(9, 0), (10, 3)])
+def test_multiplications_of_ten_bits_may_take_dsps(bits, dsps):
+    assert hls_estimate.estimate(dense(bits)).layers[0].dsp == (0, 0, dsps)  # 3, 5 and 7; not 1, 2 and 0
+
+
+def test_what_only_moves_values_takes_nothing_and_a_maximum_is_a_tree():
+    network = IntegerNetwork(
+        (Input((), (4, 2), (FixedPoint(6, 2),)), Reshape((0,), (8,)), Max((1,), axis=0, keep=True))
+    )
+    moved, maximum = hls_estimate.estimate(network).layers
+    assert (moved.cycles, moved.lut) == ((0, 0, 0), (0, 0, 0))
+    assert maximum.cycles.high == 6  # three levels of a comparison and a choice
+    assert maximum.lut.value == 7 * 6 * 2
+
+
+def test_a_faster_clock_takes_more_cycles():
+    slow, fast = (hls_estimate.estimate(dense(), clock_ns).total("cycles") for clock_ns in (10.0, 1.0))
+    assert slow.value < fast.value
+    assert (slow.low, slow.high) == (fast.low, fast.high)
+
+
+def test_c_synthesis_is_expected_far_above():
+    result = hls_estimate.estimate(dense())
+    total = result.total("lut")
+    assert result.csynth_lut == (1.7 * total.low, 11.0 * total.high)
+
+
+@pytest.mark.parametrize(("strategy", "reuse_factor"), [("fast", 1), ("latency", 2), ("resource", 0)])
+def test_what_is_not_allowed_is_refused(strategy, reuse_factor):
+    with pytest.raises(InvalidValueError) as error:
+        hls_estimate.estimate(dense(), strategy=strategy, reuse_factor=reuse_factor)
+    assert str(error.value) == (
+        f"The strategy is {strategy!r} with reuse factor {reuse_factor}; allowed: latency with 1, or resource with "
+        "1 or more."
+    )
