@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from da4ml.types import CombLogic, Op, Pipeline, minimal_kif
+from da4ml.types import CombLogic, Op, Pipeline, QInterval, minimal_kif
 
 Node = tuple[Any, ...]  # a kind and what it takes; nodes 0 and 1 are the constants
 
@@ -149,8 +149,10 @@ class _Stage:
                 sign = self.values[op.id0][-1] if is_signed else 0
                 return [graph.clear(bit, sign) for bit in self._read(op.id0, low, width)]
             case -2:
-                *bits, top = self._negated(op.id0, low, width + 1)
-                return [graph.clear(bit, top if self.stage.ops[op.id0].qint.max > 0 else 0) for bit in bits]
+                low_end, high_end, step = self.stage.ops[op.id0].qint
+                is_signed, first, count = _format(QInterval(-high_end, -low_end, step))
+                bits = self._negated(op.id0, low, max(width, first + count - low))
+                return [graph.clear(bit, bits[-1] if is_signed else 0) for bit in bits[:width]]
             case 3:
                 return self._read(op.id0, low, width)
             case -3:
