@@ -142,8 +142,8 @@ def problems() -> dict[str, Callable[[], Problem]]:
         return lambda: of_space(plugins.load_task(reference).space, largest_lut, is_limited=is_limited)
 
     return {
-        "jets": task("jet_classification", 1e6),
-        "jets_limited": task("jet_classification", 3e4, is_limited=True),
+        "jets": task("jet_classification:space=deep_sets", 1e6),
+        "jets_limited": task("jet_classification:space=deep_sets", 3e4, is_limited=True),
         "bragg": task("bragg_peak", 6e4, is_limited=True),
         "bragg_paper": task("bragg_peak:space=paper", 3e7),
         "dtlz2": dtlz2,

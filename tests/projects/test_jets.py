@@ -12,10 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from codesign.blocks.deep_sets import DeepSets
+from codesign.blocks.dense import Dense
+from codesign.blocks.linear_interaction import LinearInteraction
+from codesign.blocks.mlp_mixer import MlpMixer
+from codesign.core.architecture import Architecture
 from codesign.core.complexity import bops_nac
-from codesign.core.errors import DataError, InvalidValueError
+from codesign.core.errors import DataError, InvalidValueError, UnknownNameError
 from codesign.core.layers import require_buildable
 from codesign.core.plugins import PROJECTS, load_sibling, load_task
+from codesign.search.space import find_choices
 
 FOLDER = PROJECTS / "jet_classification"
 data, generate, store = (load_sibling(FOLDER / "task.py", name) for name in ("data", "generate", "store"))
@@ -52,6 +58,7 @@ def test_every_size_has_a_task_under_its_own_name(particles):
     assert task.input_shape == (particles, 3)
     assert task.space.input_shape == task.input_shape
     assert load_task(task.name).input_shape == task.input_shape
+    assert load_task(f"{task.name}{',' if ':' in task.name else ':'}space=deep_sets").name.endswith("space=deep_sets")
     assert {baseline.input_shape for baseline in task.baselines.values()} == {task.input_shape}
 
 
@@ -69,9 +76,39 @@ def test_whatever_fills_the_space_can_be_built(random):
     assert type(architecture).from_json(architecture.to_json()) == architecture
 
 
-def test_the_space_holds_both_families():
-    first = load_task("jet_classification").space.blocks[0]
-    assert [type(block).__name__ for block in first.options] == ["DeepSets", "Dense"]
+@pytest.mark.parametrize(("particles", "parameters"), [(8, 26_401), (16, 20_245), (32, 24_101)])
+def test_the_mlp_has_the_parameters_of_the_authors_configuration(particles, parameters):
+    mlp = load_task(f"jet_classification:particles={particles}").baselines["odagiu_mlp"]
+    assert mlp.parameters() == parameters
+    assert mlp.is_buildable
+
+
+FIRST = {
+    "ordered interaction": LinearInteraction(8, "ordered"),
+    "mean interaction": LinearInteraction(16, norm="batch"),
+    "mixer": MlpMixer(4, 8),
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("second", [DeepSets((16, 8)), Dense(32)])
+def test_the_space_reaches_what_todays_best_networks_are_made_of(first, second):
+    space = load_task("jet_classification").space
+    architecture = Architecture((8, 3), (FIRST[first], second, Dense(5, "identity")))
+    assert space.fill_from(find_choices(space, architecture)) == architecture
+
+
+def test_the_papers_space_is_the_part_without_interactions():
+    spaces = [load_task(f"jet_classification:space={name}").space for name in ("deep_sets", "buildable")]
+    architecture = Architecture((8, 3), (DeepSets((32, 16)), Dense(16), Dense(5, "identity")))
+    assert all(find_choices(space, architecture) for space in spaces)
+    assert not find_choices(spaces[0], Architecture((8, 3), (MlpMixer(4, 8), Dense(32), Dense(5, "identity"))))
+    assert [type(block).__name__ for block in spaces[0].blocks[0].options] == ["DeepSets", "Dense"]
+
+
+def test_a_mistyped_space_is_refused():
+    with pytest.raises(UnknownNameError, match=r"There is no search space of jet_classification 'deepsets'; allowed: "):
+        load_task("jet_classification:space=deepsets")
 
 
 @given(hnp.arrays(np.float32, (20, 5), elements=st.floats(-9, 9, width=32)), st.permutations(range(20)))
