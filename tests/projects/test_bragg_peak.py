@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from codesign.core import plugins
 from codesign.core.errors import DataError, InvalidValueError, UnknownNameError, UnsupportedError
 from codesign.core.layers import require_buildable
+from codesign.core.trial import Fidelity
+from codesign.jobs.evaluate import Evaluator
+from codesign.search.study import run_study
 
 FILE = plugins.PROJECTS / "bragg_peak" / "task.py"
 TASK, CACHE, CLASSICAL, OFFICIAL, PATCHES, SIMULATOR = (
@@ -397,6 +400,32 @@ def test_the_papers_space_holds_its_choices_and_says_what_is_float_only():
             require_buildable(architecture.layers)
     reasons = " ".join(layer.float_only for a in float_only for layer in a.layers)
     assert all(word in reasons for word in ("gelu", "layer norm", "softmax"))
+
+
+def test_a_search_of_the_papers_space_trains_and_returns_only_what_can_be_built(tmp_path):
+    task = plugins.load_task("bragg_peak:space=paper,lut_limit=0")
+    trained = []
+
+    def by_size(architecture, fidelity, seed, number):
+        trained.append(architecture)
+        return {"distance_px": 1 / architecture.parameters(), "lut_estimate": float(architecture.macs())}
+
+    study = run_study(
+        task.space,
+        task.objectives,
+        by_size,
+        trials=8,
+        algorithm="random",
+        fidelity=Fidelity(1),
+        precheck=Evaluator(task.name, task.default_bits, tmp_path).precheck,
+        progress=False,
+    )
+    assert study.front
+    assert len(trained) == 8
+    assert all(architecture.is_buildable for architecture in trained)
+    float_only = next(a for a in task.baselines.values() if not a.is_buildable)  # one that is given, not drawn, fails
+    with pytest.raises(UnsupportedError, match="cannot be built in hardware"):
+        Evaluator(task.name, task.default_bits, tmp_path)(float_only, Fidelity(1), 0, 0)
 
 
 def test_options_that_do_not_exist_are_refused():
