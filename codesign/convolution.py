@@ -38,7 +38,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int)
         padding: Zeros on every side.
     """
     outputs, _, kernel, _ = weight.shape
-    image = F.pad(turn(x), (0, 0, padding, padding, padding, padding)).contiguous()
+    image = turn(x).contiguous()
+    if padding:
+        image = F.pad(image, (0, 0, padding, padding, padding, padding))
     patches: Tensor = _Patches.apply(image, kernel, stride)  # (channels, kernel, kernel, height, width, batch)
     product = torch.addmm(bias[:, None], weight.flatten(1), patches.flatten(0, 2).flatten(1))
     return turn(product.view(outputs, *patches.shape[3:]))

@@ -4,7 +4,11 @@ import fcntl
 import os
 import shutil
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("any_machine", deadline=None)  # seconds are measured in benchmarks
+hypothesis.settings.load_profile("any_machine")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from codesign.core.architecture import Architecture
 from codesign.core.task import Objective, Task
 from codesign.core.trial import Trial
 from codesign.jobs.evaluate import Evaluator
@@ -67,12 +68,22 @@ def find(search: Search, folder: Path, on_trial: Callable[[Trial], None]) -> Stu
         fidelity=search.plan.rungs[-1],
         halving=search.plan,
         journal=folder / JOURNAL,
-        enqueue=[a for a in search.task.baselines.values() if a.is_buildable],
+        enqueue=candidates(search),
         history=search.history,
         precheck=search.evaluator.precheck,
         bounds=search.evaluator.best_metrics(),
         on_trial=on_trial,
     )
+
+
+def candidates(search: Search) -> list[Architecture]:
+    """Return the baselines that could be on the front; one that cannot be built or breaks a limit is a reference."""
+
+    def can_win(architecture: Architecture) -> bool:
+        metrics = search.evaluator.precheck(architecture)
+        return not any(o.violation(metrics) for o in search.objectives if o.metric in metrics)
+
+    return [a for a in search.task.baselines.values() if a.is_buildable and can_win(a)]
 
 
 def confirm_front(search: Search, study: Study, folder: Path, seeds: int) -> list[Confirmation]:

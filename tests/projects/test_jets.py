@@ -21,6 +21,10 @@ from codesign.core.complexity import bops_nac
 from codesign.core.errors import DataError, InvalidValueError, UnknownNameError
 from codesign.core.layers import require_buildable
 from codesign.core.plugins import PROJECTS, load_sibling, load_task
+from codesign.core.trial import Fidelity
+from codesign.jobs.evaluate import Evaluator
+from codesign.jobs.search import Search, candidates
+from codesign.search.halving import Halving
 from codesign.search.space import find_choices
 
 FOLDER = PROJECTS / "jet_classification"
@@ -81,6 +85,14 @@ def test_the_mlp_has_the_parameters_of_the_authors_configuration(particles, para
     mlp = load_task(f"jet_classification:particles={particles}").baselines["odagiu_mlp"]
     assert mlp.parameters() == parameters
     assert mlp.is_buildable
+
+
+def test_a_search_starts_from_the_baselines_that_could_win(tmp_path):
+    task = load_task("jet_classification")
+    evaluator = Evaluator(task.name, task.default_bits, tmp_path)
+    search = Search(task, task.objectives, evaluator, Halving((Fidelity(1),)), "random", trials=1, seed=0, workers=1)
+    names = {architecture: name for name, architecture in task.baselines.items()}
+    assert [names[a] for a in candidates(search)] == ["nac_large", "nac_medium", "nac_small"]  # no GELU, no large MLP
 
 
 FIRST = {
