@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import tomllib
 import typing
 from pathlib import Path
@@ -100,12 +99,18 @@ def test_help_is_quick(module, limit_s):
     environment = os.environ | {"PYTHONWARNINGS": "error"}
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = _seconds_of_children()
         assert run(sys.executable, "-m", module, "--help", env=environment).returncode == 0
-        seconds.append(time.perf_counter() - start)
+        seconds.append(_seconds_of_children() - start)
     heavy = run(sys.executable, "-X", "importtime", "-m", module, "--help").stderr
     assert not re.search(r"\| +(torch|mlflow|hls4ml|da4ml|brevitas|sklearn)$", heavy, re.MULTILINE)
     assert min(seconds) < 3 * limit_s  # a loaded machine is slow; what matters is what is imported
+
+
+def _seconds_of_children():
+    """Return processor seconds, which depend less than the clock's on what else the machine does."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def test_no_file_holds_a_machine_path():
