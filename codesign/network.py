@@ -31,6 +31,7 @@ from codesign.core.layers import (
 )
 
 EPSILON = 1e-5  # added to the variance by every norm
+ELEMENTWISE = {"relu": F.relu, "gelu": F.gelu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 
 
 class Row(nn.Sequential):
@@ -150,15 +151,11 @@ class Activate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         match self.kind:
-            case "relu":
-                return F.relu(x)
             case "leaky_relu":
                 return F.leaky_relu(x, self.slope)
-            case "gelu":
-                return F.gelu(x)
             case "softmax":
                 return F.softmax(x, dim=-1)
-        return x
+        return ELEMENTWISE[self.kind](x) if self.kind in ELEMENTWISE else x
 
 
 class Rearrange(nn.Module):

@@ -18,26 +18,30 @@ from codesign.core.architecture import Architecture
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import (
+    OPERATIONS,
     Add,
     Affine,
     Input,
     LeakyRelu,
     Linear,
+    MatMul,
     Max,
+    Multiply,
     Operation,
     Patches,
     Quantize,
     Relu,
     Reshape,
     Sum,
+    Table,
     Transpose,
 )
 from codesign.core.space import Choice, Repeat, SearchSpace
 from codesign.synthesis.vectors import edge_rows, random_rows
 
 FRACTION_BITS = st.integers(-2, 8)
-ALL = ("Quantize", "Linear", "Affine", "Relu", "LeakyRelu", "Sum", "Max", "Add", "Reshape", "Transpose", "Patches")
-MLP = ("Quantize", "Linear", "Relu", "LeakyRelu")
+ALL = tuple(name for name in OPERATIONS if name != "Input")
+MLP = ("Quantize", "Linear", "Relu", "LeakyRelu", "Table")
 FAMILIES = ("mlp", "deep_sets", "conv", "any")
 
 
@@ -70,9 +74,9 @@ def integer_networks(
     """A valid IntegerNetwork.
 
     Args:
-        family: "mlp" (one axis; Quantize, Linear, Relu, LeakyRelu), "deep_sets" (a walk per particle, Sum or Max over
-            the particles, a walk), "conv" (Patches, Linear, a walk, flattened, a walk), "any" (a free walk over all
-            operations and ranks 1 to 3), or None for one of these.
+        family: "mlp" (one axis; Quantize, Linear, Relu, LeakyRelu, Table), "deep_sets" (a walk per particle, Sum or Max
+            over the particles, a walk), "conv" (Patches, Linear, a walk, flattened, a walk), "any" (a free walk over
+            all operations and ranks 1 to 3), or None for one of these.
         operations: Names of operations that may be drawn (Input, and what a family stands on, always may).
         max_steps: Longest walk.
         max_bits: Widest format of inputs and of Quantize.
@@ -153,6 +157,7 @@ class _Walk:
     """Operations in a row, each drawn so that it fits the last; ranges keep every width below `LIMIT_BITS`."""
 
     LIMIT_BITS = 14
+    LIMIT_TABLE_BITS = 8
     LIMIT_ELEMENTS = 64
 
     def __init__(self, draw, max_bits, max_width, roundings, overflows, per_channel, allow_zero_width):
@@ -222,6 +227,16 @@ class _Walk:
     def leakyrelu(self) -> None:
         self.add_step(LeakyRelu((self.last,), self.draw(st.integers(1, 5))))
 
+    def table(self) -> None:
+        if self.ranges[-1].format().width > self.LIMIT_TABLE_BITS:
+            self.quantize()
+        bounds = self.ranges[-1]
+        low, high = int(bounds.low.min()), int(bounds.high.max())
+        if high - low < 1 << (self.LIMIT_TABLE_BITS + 2):
+            before, after = self.draw(st.integers(0, 3)), self.draw(st.integers(0, 3))
+            values = self._constants(high - low + 1 + before + after)
+            self.add_step(Table((self.last,), values, low - before, self.draw(st.integers(-1, 6))))
+
     def pool(self, is_sum, axis, keep) -> None:
         if is_sum:
             self.add_step(Sum((self.last,), axis, keep, self.draw(st.integers(0, 3))))
@@ -236,12 +251,31 @@ class _Walk:
         self.sum(is_sum=False)
 
     def add(self) -> None:
-        shapes = [r.shape for r in self.ranges]
-        fitting = [i for i, s in enumerate(shapes) if _broadcasts(s, shapes[-1]) and self.ranges[i].format().width < 24]
-        other = self.draw(st.sampled_from(fitting))
-        pair = (self.last, other) if self.draw(st.booleans()) else (other, self.last)
-        if max(abs(self.ranges[-1].fraction_bits - self.ranges[other].fraction_bits), 0) < 16:
+        pair = self._pair(_broadcasts, 24)
+        if pair and abs(self.ranges[pair[0]].fraction_bits - self.ranges[pair[1]].fraction_bits) < 16:
             self.add_step(Add(pair))
+
+    def multiply(self) -> None:
+        pair = self._pair(_broadcasts, 12)
+        if pair:
+            self.add_step(Multiply(pair))
+
+    def matmul(self) -> None:
+        if len(self.shape) < 2:
+            return
+        axes = (*range(len(self.shape) - 2), len(self.shape) - 1, len(self.shape) - 2)
+        self.add_step(Transpose((self.last,), axes))
+        pair = self._pair(_multiplies, 9)
+        if pair:
+            self.add_step(MatMul(pair))
+
+    def _pair(self, fits, max_width) -> tuple[int, int] | None:
+        """The last result and one that fits it, in either order, both of them narrow enough."""
+        narrow = [i for i, bounds in enumerate(self.ranges) if bounds.format().width <= max_width]
+        pairs = [(i, self.last) for i in narrow] + [(self.last, i) for i in narrow]
+        shapes = [bounds.shape for bounds in self.ranges]
+        fitting = [(i, j) for i, j in pairs if self.last in narrow and fits(shapes[i], shapes[j])]
+        return self.draw(st.sampled_from(fitting)) if fitting else None
 
     def reshape(self) -> None:
         elements = math.prod(self.shape)
@@ -302,6 +336,12 @@ def _broadcasts(a, b) -> bool:
     return math.prod(map(max, zip(a, b, strict=True))) <= _Walk.LIMIT_ELEMENTS * 4
 
 
+def _multiplies(a, b) -> bool:
+    if len(a) != len(b) or a[-1] != b[-2] or not _broadcasts(a[:-2], b[:-2]):
+        return False
+    return math.prod(map(max, zip(a[:-2], b[:-2], strict=True))) * a[-2] * a[-1] * b[-1] <= _Walk.LIMIT_ELEMENTS
+
+
 @st.composite
 def search_spaces(draw, depth: int = 2):
     """A small hierarchical search space of dense blocks: choices in fields, in place of blocks, and repetitions."""
@@ -328,7 +368,8 @@ def search_spaces(draw, depth: int = 2):
 @st.composite
 def architectures(draw, is_buildable: bool = True, outputs: int = 3):
     """A small architecture of the platform's blocks, on a row, a set or an image; float-only choices on request."""
-    activation = st.sampled_from(["relu", "leaky_relu", "identity"] + ([] if is_buildable else ["gelu"]))
+    tables = ["gelu", "leaky_relu_0.01", "sigmoid", "tanh"]
+    activation = st.sampled_from(["relu", "relu", "leaky_relu", "leaky_relu", "identity", *tables])
     norm = st.sampled_from(["none", "batch"] + ([] if is_buildable else ["layer"]))
     width = st.integers(1, 6)
     kinds = {"activation": draw(activation), "norm": draw(norm)}
@@ -351,11 +392,11 @@ def architectures(draw, is_buildable: bool = True, outputs: int = 3):
             padding, stride = draw(st.sampled_from(["same", "valid"])), draw(st.integers(1, 2))
             body = [Conv2d((draw(width), draw(width)), draw(st.sampled_from([1, 3])), (1, stride), padding, **kinds)]
         case _:
-            kind = "learned" if is_buildable else draw(st.sampled_from(["learned", "softmax"]))
-            shape = (3, 3, 2)
-            body = [ConvAttention(draw(width), kind, rank=draw(st.integers(1, 2)))]
+            kind, shape = draw(st.sampled_from(["learned", "softmax"])), (3, 3, 2)
+            body = [ConvAttention(draw(width), kind, draw(st.integers(1, 2)), kinds["activation"])]
     head = [Dense(draw(width), draw(activation), draw(norm)) for _ in range(draw(st.integers(0, 1)))]
-    return Architecture(shape, (*body, *head, Dense(outputs, draw(activation), draw(norm))))
+    last = draw(st.one_of(activation, st.just("softmax")))
+    return Architecture(shape, (*body, *head, Dense(outputs, last, draw(norm))))
 
 
 def trained_like(architecture: Architecture, seed: int = 0, rows: int = 64):

@@ -28,7 +28,9 @@ from codesign.core.operations import (
     Affine,
     LeakyRelu,
     Linear,
+    MatMul,
     Max,
+    Multiply,
     Operation,
     Patches,
     Quantize,
@@ -36,6 +38,7 @@ from codesign.core.operations import (
     Relu,
     Reshape,
     Sum,
+    Table,
     Transpose,
 )
 
@@ -200,6 +203,36 @@ def _(operation: Max, result: Range, x: Range) -> Step:
 @describe.register
 def _(operation: Add, result: Range, x: Range, y: Range) -> Step:
     return _step("add", result, [_broadcast("first_index", x.low, result), _broadcast("second_index", y.low, result)])
+
+
+@describe.register
+def _(operation: Multiply, result: Range, x: Range, y: Range) -> Step:
+    return _step(
+        "multiply", result, [_broadcast("first_index", x.low, result), _broadcast("second_index", y.low, result)]
+    )
+
+
+@describe.register
+def _(operation: MatMul, result: Range, x: Range, y: Range) -> Step:
+    *_, rows, columns = result.shape
+    members = [f"static const unsigned entries = {x.shape[-1]};", f"static const unsigned columns = {columns};"]
+    starts = [(*result.shape[:-2], rows, 1), (*result.shape[:-2], 1, columns)]
+    for name, operand, start in zip(("first", "second"), (x, y), starts, strict=True):
+        numbered = np.arange(operand.low.size).reshape(operand.shape)
+        first = numbered[..., :1] if name == "first" else numbered[..., :1, :]
+        members.append(_table(f"{name}_index", np.broadcast_to(np.broadcast_to(first, start), result.shape)))
+    return _step("matmul", result, members)
+
+
+@describe.register
+def _(operation: Table, result: Range, x: Range) -> Step:
+    values, values_format = _constant(operation.values, operation.fraction_bits)
+    width = container(x).width
+    members = [
+        f"typedef ap_{FixedPoint(width, width, container(x).is_signed)} whole_t;",
+        f"static const int low = {operation.low};",
+    ]
+    return _step("table", result, members, {"values": values}, {"values": values_format})
 
 
 @describe.register(Reshape)

@@ -12,7 +12,19 @@ from onnx import TensorProto, helper, numpy_helper
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import Fixed, FixedPoint, Overflow
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import Add, Affine, Input, Linear, Operation, Quantize, Range, Sum
+from codesign.core.operations import (
+    Add,
+    Affine,
+    Input,
+    Linear,
+    MatMul,
+    Multiply,
+    Operation,
+    Quantize,
+    Range,
+    Sum,
+    Table,
+)
 
 DOMAIN = "qonnx.custom_op.general"
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
@@ -43,7 +55,7 @@ class Graph:
         domain = DOMAIN if kind == "Quant" else ""
         name = f"{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=name, domain=domain, **options))
-        number = TensorProto.FLOAT if kind == "Quant" else self.kind
+        number = TensorProto.FLOAT if kind == "Quant" else options["to"] if kind == "Cast" else self.kind
         self.tensors[output] = helper.make_tensor_value_info(output, number, shape)
         return output
 
@@ -140,6 +152,12 @@ def _largest(operation: Operation, result: Range, *inputs: Range) -> int:
         terms = sizes[0].sum(axis=operation.axis)
     elif isinstance(operation, Add):
         terms = sum(size << (grid - r.fraction_bits) for size, r in zip(sizes, inputs, strict=True))
+    elif isinstance(operation, Multiply):
+        terms = sizes[0] * sizes[1]
+    elif isinstance(operation, MatMul):
+        terms = sizes[0] @ sizes[1]
+    elif isinstance(operation, Table):
+        terms = sizes[0] + abs(operation.low)
     elif isinstance(operation, Input):
         terms = 2 * bound + 1  # a half-up rounding adds half a step
     elif isinstance(operation, Quantize):

@@ -8,6 +8,7 @@ Source: Sun et al., da4ml: distributed arithmetic for real-time neural networks 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,42 +21,58 @@ from da4ml import codegen
 from da4ml._version import __version__ as VERSION
 from da4ml.cmvm import solve
 from da4ml.codegen.rtl.verilog import pipeline_logic_gen
-from da4ml.trace import FixedVariable, HWConfig, comb_trace, to_pipeline
-from da4ml.trace.ops.reduce_utils import reduce as balanced
+from da4ml.codegen.rtl.verilog.comb import get_table_name_memfile
+from da4ml.trace import FixedVariable, comb_trace, to_pipeline
 from da4ml.types import CombLogic, Pipeline, QInterval, minimal_kif
 
+from codesign.backends._da4ml_values import (
+    HARDWARE,
+    Value,
+    constants,
+    each,
+    leaky,
+    looked_up,
+    maximum,
+    product,
+    quantize,
+    reduced,
+    scale,
+)
 from codesign.backends.rtl.segments import Field, Pipe, bits_of, pieces_of
 from codesign.backends.rtl.shell import Core, wrap
+from codesign.backends.rtl.tables import inline
 from codesign.core.build import BuildPlan, Resources, Timing
 from codesign.core.errors import UnsupportedError
-from codesign.core.fixed_point import Fixed, FixedPoint, Overflow, Rounding, fit, shift
+from codesign.core.fixed_point import Fixed
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import (
     Add,
     Affine,
     LeakyRelu,
     Linear,
+    MatMul,
     Max,
+    Multiply,
     Operation,
     Patches,
     Quantize,
     Relu,
     Reshape,
     Sum,
+    Table,
     Transpose,
 )
 
 TOOL = f"da4ml {VERSION}"
+MOST_PRODUCTS = 100_000  # of one step, each of which becomes several Python objects
+LOOKUP = 8  # da4ml's code of a lookup
 WIDEST = 45  # bits; da4ml takes widths from float64 logarithms, which tell 2^45 from 2^45 + 1 but not much beyond
 # Larger matrices are solved in parts, in whole columns: the solver's time grows faster than the square of the entries.
 # 576 x 32 at 6 bits takes 10 s and 74,119 LUTs whole, 1.0 s and 81,665 in parts; 64 x 64 stays whole.
 SOLVED_WHOLE, SOLVED_IN_PARTS = 4608, 2304
-HARDWARE = HWConfig(adder_size=1, carry_size=-1, latency_cutoff=-1)  # every adder is one unit of delay
 # Nanoseconds of a stage: a fixed part, and one for each adder in it. ECP5: four routed designs (127, 111, 93, 71 MHz at
 # 1, 2, 3, 5 adders). UltraScale+: da4ml's practice of 5 adders at 200 MHz. 7 series: between both. A rule to plan with.
 STAGE_NS = {"xcup": (1.5, 0.7), "xc7": (3.0, 1.0), "ecp5": (6.2, 1.55)}
-
-Value = Any  # an int (a constant) or a FixedVariable
 
 
 def cutoff_for(family: str, clock_ns: float) -> int:
@@ -86,6 +103,7 @@ def trace(network: IntegerNetwork) -> CombLogic:
         UnsupportedError: A step is wider than da4ml handles, or a weight than its solver does.
     """
     require_narrow(network)
+    require_few(network)
     operations = dict(enumerate(network.operations[1:], 1))
     grids = [r.fraction_bits for r in network.ranges]
     return graph(operations, {0: input_bounds(network)}, grids, (len(operations),))
@@ -111,12 +129,12 @@ def graph(
         given: Numbers of the tensors that go out.
     """
     variables = {i: _variables(bounds) for i, bounds in taken.items()}
-    results = {i: _constants(values) for i, values in variables.items()}
+    results = {i: constants(values) for i, values in variables.items()}
     solver = _Solver()
     for i, operation in operations.items():
         inputs = [results[j] for j in operation.inputs]
         points = [grids[j] for j in operation.inputs]
-        results[i] = _constants(_apply(operation, inputs, points, grids[i], solver))
+        results[i] = constants(_apply(operation, inputs, points, grids[i], solver))
     outputs = [
         v if isinstance(v, FixedVariable) else FixedVariable.from_const(v, HARDWARE)
         for i in given
@@ -234,7 +252,10 @@ class Kernel:
 
     def verilog(self, name: str) -> dict[str, str]:
         """Return the files of the module `name` and of all it needs; ports clk, model_inp, model_out."""
-        files = {f"{module}.v": text for module, text in pipeline_logic_gen(self.pipeline, name).items()}
+        modules = {f"{module}.v": text for module, text in pipeline_logic_gen(self.pipeline, name).items()}
+        stages = self.pipeline.solutions
+        tables = (get_table_name_memfile(stage, op) for stage in stages for op in stage.ops if op.opcode == LOOKUP)
+        files = inline(modules, dict(tables))
         body = "".join(files.values())
         static = Path(codegen.__file__).parent / "rtl" / "verilog" / "source"
         for path in sorted(static.glob("*.v")):
@@ -252,9 +273,30 @@ def require_narrow(network: IntegerNetwork) -> None:
                 f"Step {i} ({type(operation).__name__}) is {width} bits wide; the RTL view takes up to {WIDEST}. "
                 "Quantize its input to fewer bits."
             )
+        if isinstance(operation, Table) and np.abs(operation.values).max() >= 1 << 31:
+            raise UnsupportedError(
+                f"Step {i} (Table) has an entry of more than 31 bits, which the RTL view's tables lose; use fewer."
+            )
         if isinstance(operation, Linear) and np.abs(operation.weight).max(initial=0) >= 1 << 24:
             raise UnsupportedError(
                 f"Step {i} (Linear) has a weight of more than 24 bits, which the RTL view's solver rounds; use fewer."
+            )
+
+
+def require_few(network: IntegerNetwork) -> None:
+    """Raise UnsupportedError, naming the step, if a step has more multiplications than are worth unrolling."""
+    for i, operation in enumerate(network.operations):
+        shapes = [network.ranges[j].shape for j in operation.inputs]
+        products = 0
+        if isinstance(operation, Linear):
+            products = math.prod(shapes[0][:-1]) * int(np.count_nonzero(operation.weight))
+        elif isinstance(operation, Multiply | MatMul):
+            entries = shapes[0][-1] if isinstance(operation, MatMul) else 1
+            products = math.prod(network.ranges[i].shape) * entries
+        if products > MOST_PRODUCTS:
+            raise UnsupportedError(
+                f"Step {i} ({type(operation).__name__}) has {products} multiplications; the RTL view unrolls up to "
+                f"{MOST_PRODUCTS}. Use fewer positions or channels."
             )
 
 
@@ -266,42 +308,39 @@ def _variables(bounds: Bounds) -> np.ndarray:
     return values
 
 
-def _constants(values: np.ndarray) -> np.ndarray:
-    """Return the values with every variable that can only be one number replaced by this number."""
-    flat = [_folded(v) for v in values.ravel()]
-    result = np.empty(len(flat), dtype=object)
-    result[:] = flat
-    return result.reshape(values.shape)
-
-
-def _folded(v: Value) -> Value:
-    return int(v.low) if isinstance(v, FixedVariable) and v.low == v.high else v
-
-
-def _apply(operation: Operation, x: list[np.ndarray], points: list[int], point: int, solver: _Solver) -> np.ndarray:
+def _apply(  # noqa: PLR0912 - one case for each operation
+    operation: Operation, x: list[np.ndarray], points: list[int], point: int, solver: _Solver
+) -> np.ndarray:
     """Return the result of one step: object arrays of values, from the binary points of the inputs to the result's."""
     match operation:
         case Linear():
             rows = x[0].reshape(-1, x[0].shape[-1])
             products = np.stack([solver.multiply(row, operation.weight) for row in rows])
-            products = _scale(products, point - points[0] - operation.weight_fraction_bits)
+            products = scale(products, point - points[0] - operation.weight_fraction_bits)
             y = products + (operation.bias.astype(object) << (point - operation.bias_fraction_bits))
             y = y.reshape(*x[0].shape[:-1], -1)
         case Affine():
-            scale = operation.scale.astype(object) << (point - points[0] - operation.scale_fraction_bits)
-            y = x[0] * scale + (operation.offset.astype(object) << (point - operation.offset_fraction_bits))
+            factor = operation.scale.astype(object) << (point - points[0] - operation.scale_fraction_bits)
+            y = x[0] * factor + (operation.offset.astype(object) << (point - operation.offset_fraction_bits))
         case Quantize():
-            y = _quantize(operation, x[0], points[0], point)
+            y = quantize(operation, x[0], points[0], point)
         case Relu():
-            y = _each(lambda v: v.relu() if isinstance(v, FixedVariable) else max(v, 0), x[0])
+            y = each(lambda v: v.relu() if isinstance(v, FixedVariable) else max(v, 0), x[0])
         case LeakyRelu(slope_bits=slope_bits):
-            y = _each(lambda v: _leaky(v, slope_bits), x[0])
+            y = each(lambda v: leaky(v, slope_bits), x[0])
         case Sum(axis=axis, keep=keep):
-            y = _reduced(lambda a, b: a + b, x[0], axis, keep)
+            y = reduced(lambda a, b: a + b, x[0], axis, keep)
         case Max(axis=axis, keep=keep):
-            y = _reduced(_maximum, x[0], axis, keep)
+            y = reduced(maximum, x[0], axis, keep)
+        case Table(values=entries, low=low):
+            y = each(lambda v: looked_up(v, entries, low), x[0])
+        case Multiply():
+            y = np.frompyfunc(product, 2, 1)(x[0], x[1])
+        case MatMul():
+            terms = np.frompyfunc(product, 2, 1)(np.expand_dims(x[0], -1), np.expand_dims(x[1], -3))
+            y = reduced(lambda a, b: a + b, terms, terms.ndim - 2, False)
         case Add():
-            y = _scale(x[0], point - points[0]) + _scale(x[1], point - points[1])
+            y = scale(x[0], point - points[0]) + scale(x[1], point - points[1])
         case Reshape() | Transpose() | Patches():
             y = operation.compute(Fixed(x[0][None], 0)).mantissa[0]
         case _:
@@ -340,7 +379,7 @@ class _Solver:
                 carry_size=HARDWARE.carry_size,
                 search_all_decompose_dc=False,
             )
-        return _constants(reduce(lambda x, graph: _replay(graph, x), self.solutions[key].solutions, variables))
+        return constants(reduce(lambda x, graph: _replay(graph, x), self.solutions[key].solutions, variables))
 
 
 def _replay(graph: CombLogic, inputs: Sequence[Value]) -> np.ndarray:
@@ -360,109 +399,6 @@ def _replay(graph: CombLogic, inputs: Sequence[Value]) -> np.ndarray:
             y = buffer[index] * 2.0**bits if bits else buffer[index]
             outputs[i] = -y if is_negative else y
     return outputs
-
-
-def _scale(values: np.ndarray, bits: int) -> np.ndarray:
-    return values * (1 << bits) if bits else values
-
-
-def _each(function: Any, values: np.ndarray) -> np.ndarray:
-    return np.frompyfunc(function, 1, 1)(values)
-
-
-def _leaky(v: Value, slope_bits: int) -> Value:
-    if not isinstance(v, FixedVariable):
-        return v << slope_bits if v >= 0 else v
-    if v.low >= 0:
-        return v * (1 << slope_bits)
-    return v if v.high < 0 else _select(v.is_negative(), v, v * (1 << slope_bits))
-
-
-def _select(bit: Value, if_one: Value, if_zero: Value) -> Value:
-    """Return one of two values by a variable of one bit.
-
-    da4ml looks through a key that is a slice of another variable and then asks for that variable's highest bit, which
-    its interpreter gets wrong for unsigned ones of several bits (release 0.6.0). An inverted bit is no slice.
-    """
-    if not isinstance(bit, FixedVariable):
-        return if_one if bit else if_zero
-    return (~bit).msb_mux(if_zero, if_one) if bit.opr == "wrap" else bit.msb_mux(if_one, if_zero)
-
-
-def _maximum(a: Value, b: Value) -> Value:
-    if isinstance(a, FixedVariable):
-        return a.max_of(b)
-    return b.max_of(a) if isinstance(b, FixedVariable) else max(a, b)
-
-
-def _reduced(function: Any, x: np.ndarray, axis: int, keep: bool) -> np.ndarray:
-    """Reduce one axis by a tree that takes the earliest values first; constants are folded before."""
-    moved = np.moveaxis(x, axis, -1)
-    result = np.empty(moved.shape[:-1], dtype=object)
-    for index in np.ndindex(result.shape):
-        variables = [v for v in moved[index] if isinstance(v, FixedVariable)]
-        parts = [v for v in moved[index] if not isinstance(v, FixedVariable)]
-        if variables:
-            parts.insert(0, balanced(function, np.array(variables, dtype=object)))
-        result[index] = reduce(function, parts)
-    return np.expand_dims(result, axis) if keep else result
-
-
-def _quantize(operation: Quantize, x: np.ndarray, point: int, grid: int) -> np.ndarray:
-    result = np.empty(x.shape, dtype=object)
-    for index in np.ndindex(x.shape):
-        target = operation.formats[index[-1] if len(operation.formats) > 1 else 0]
-        if target.width == 0:
-            result[index] = 0
-        elif isinstance(x[index], FixedVariable):
-            rounded = _round(x[index], point - target.fraction_bits, operation.rounding)
-            result[index] = _fit(rounded, target, operation.overflow) * (1 << (grid - target.fraction_bits))
-        else:
-            mantissa = shift(np.array([x[index]]), target.fraction_bits - point, operation.rounding)
-            result[index] = int(fit(mantissa, target, operation.overflow)[0]) << (grid - target.fraction_bits)
-    return result
-
-
-def _floor(v: Value, lost: int) -> Value:
-    """Return floor(v / 2^lost)."""
-    if not isinstance(v, FixedVariable):
-        return v >> lost
-    is_signed, integer_bits, _ = v.kif
-    if is_signed + integer_bits <= lost:  # only the sign is left
-        return _folded(-v.is_negative())
-    return _folded(v.quantize(is_signed, integer_bits, -lost) * 2.0**-lost)
-
-
-def _round(v: FixedVariable, lost: int, rounding: Rounding) -> Value:
-    """Return v / 2^lost, rounded to an integer.
-
-    Half to even is half up, but where the bits lost from v + half are all zero (a tie) the last bit is cleared.
-    """
-    if lost <= 0:
-        return v * (1 << -lost)
-    if rounding is Rounding.FLOOR:
-        return _floor(v, lost)
-    up = v + (1 << (lost - 1))
-    if rounding is Rounding.HALF_UP or v.step > 1 << (lost - 1):
-        return _floor(up, lost)
-    no_tie = up.quantize(0, lost, 0).unary_bit_op("any")
-    return _select(no_tie, _floor(up, lost), _floor(up, lost + 1) * 2)
-
-
-def _fit(v: Value, target: FixedPoint, overflow: Overflow) -> Value:
-    """Return an integer v in the range of `target`."""
-    v = _folded(v)
-    if not isinstance(v, FixedVariable):
-        return int(fit(np.array([v]), target, overflow)[0])
-    if target.minimum <= v.low and v.high <= target.maximum:
-        return v
-    if overflow is Overflow.SATURATE:
-        return _fit(v.max_of(target.minimum).min_of(target.maximum), target, Overflow.WRAP)
-    if v.low < 0 and not target.is_signed and target.width > v.kif[1] + 1:
-        v = v + v.is_negative() * (
-            1 << target.width
-        )  # da4ml would extend with zeros, where two's complement has the sign
-    return v.quantize(int(target.is_signed), target.width - target.is_signed, 0)
 
 
 def fields_of(bounds: Bounds) -> tuple[Field, ...]:

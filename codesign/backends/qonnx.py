@@ -30,13 +30,16 @@ from codesign.core.operations import (
     Input,
     LeakyRelu,
     Linear,
+    MatMul,
     Max,
+    Multiply,
     Operation,
     Patches,
     Quantize,
     Relu,
     Reshape,
     Sum,
+    Table,
     Transpose,
 )
 
@@ -223,6 +226,26 @@ def _(operation: Max, graph: Graph, x: str) -> None:
 @_emit.register
 def _(operation: Add, graph: Graph, x: str, y: str) -> None:
     graph.add("Add", [x, y], (1, *graph.range.shape), is_last=True)
+
+
+@_emit.register
+def _(operation: Multiply, graph: Graph, x: str, y: str) -> None:
+    graph.add("Mul", [x, y], (1, *graph.range.shape), is_last=True)
+
+
+@_emit.register
+def _(operation: MatMul, graph: Graph, x: str, y: str) -> None:
+    graph.add("MatMul", [x, y], (1, *graph.range.shape), is_last=True)
+
+
+@_emit.register
+def _(operation: Table, graph: Graph, x: str) -> None:
+    shape, grid = (1, *graph.range.shape), graph.network.ranges[operation.inputs[0]].fraction_bits
+    mantissa = graph.add("Mul", [x, graph.real(2.0**grid)], shape)
+    position = graph.add("Sub", [mantissa, graph.real(operation.low)], shape)
+    index = graph.add("Cast", [position], shape, to=TensorProto.INT64)
+    entries = graph.weights(operation.values, operation.fraction_bits)
+    graph.add("Gather", [entries, index], shape, is_last=True, axis=0)
 
 
 @_emit.register

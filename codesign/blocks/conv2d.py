@@ -16,8 +16,8 @@ from codesign.core.layers import Layer, Shape
 class Conv2d(Block):
     """Square convolutions: the Conv block of Weitz et al., arXiv 2501.05515, section 3, has two.
 
-    Built exactly with ReLU, leaky ReLU, identity and batch norm; GELU, the slope 0.01 and layer norm are float-only. A
-    fully unrolled convolution repeats its adder graph at every position: a stride divides its cost by stride².
+    Built exactly with every activation and with batch norm; layer norm is float-only. A fully unrolled convolution
+    repeats its adder graph and its tables at every position: a stride divides its cost by stride².
 
     Attributes:
         channels: Outputs of each convolution.
@@ -60,5 +60,6 @@ EXAMPLES = (
     ((5, 5, 1), Conv2d((2,), norm="batch")),
     ((6, 6, 2), Conv2d((2, 3), (3, 1), (2, 1), "same", ("leaky_relu", "relu"))),
     ((7, 7, 1), Conv2d((2,), 5, 2, activation="identity")),
-    ((5, 5, 1), Conv2d((2,), activation="gelu", norm="layer")),
+    ((5, 5, 1), Conv2d((2,), activation="gelu")),
+    ((5, 5, 1), Conv2d((2,), norm="layer")),
 )

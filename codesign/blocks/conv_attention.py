@@ -19,11 +19,11 @@ class ConvAttention(Block):
     Two kinds of mix:
 
     - "softmax": softmax(query(x) key(x)ᵀ), without a scale, as in the non-local block of BraggNN (Liu et al., arXiv
-      2008.08198, section 3) and the ConvAttn block of Weitz et al., arXiv 2501.05515, section 3. **Float-only**: it
-      multiplies activations with each other and divides.
+      2008.08198, section 3) and the ConvAttn block of Weitz et al., arXiv 2501.05515, section 3. Built exactly, with
+      exponentials and inverses by table, but at the price of a multiplier for every pair of activations.
     - "learned": a trained matrix in place of the attention weights, the same for every input, as in the random
-      synthesizer of Tay et al., arXiv 2005.00743, section 3.2, here of rank `rank`. Hardware builds it exactly, since
-      every multiplication is by a constant.
+      synthesizer of Tay et al., arXiv 2005.00743, section 3.2, here of rank `rank`. Cheap in hardware, since every
+      multiplication is by a constant.
 
     Attributes:
         inner: Channels of query, key and value.

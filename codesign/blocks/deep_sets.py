@@ -15,7 +15,7 @@ from codesign.core.layers import Layer, Pool, Shape
 class DeepSets(Block):
     """The permutation-invariant part of Zaheer et al., Deep Sets, arXiv 1703.06114.
 
-    Built exactly with ReLU, leaky ReLU, identity, no norm or batch norm; GELU and layer norm are float-only.
+    Built exactly with every activation, no norm or batch norm; layer norm is float-only.
 
     Attributes:
         widths: Outputs of each dense layer on a particle (phi).
@@ -48,4 +48,5 @@ EXAMPLES = (
     ((3, 3), DeepSets((4,), "leaky_relu", "batch", norm_axis=0, aggregation="mean")),
     ((4, 3), DeepSets((4, 2), ("relu", "identity"), aggregation="max")),
     ((4, 3), DeepSets((4,), "gelu", aggregation="sum")),
+    ((4, 3), DeepSets((4,), norm="layer")),
 )

@@ -18,7 +18,7 @@ class Dense(Block):
     Attributes:
         width: Number of outputs.
         activation: Name of an activation, as `activation_layers` takes it.
-        norm: "none", "batch" or "layer", before the activation.
+        norm: "none", "batch" or "layer" (float-only), before the activation.
     """
 
     width: Any
@@ -45,8 +45,8 @@ def activation_layers(activation: str) -> tuple[Layer, ...]:
     """Return the layer of an activation.
 
     Args:
-        activation: "relu", "identity", or "leaky_relu" with the slope 1/8, which hardware builds exactly. Float-only
-            are "gelu", "softmax" and "leaky_relu_0.01", the leaky ReLU with the slope of the literature.
+        activation: "relu", "identity", or "leaky_relu" with the slope 1/8, the cheapest ones in hardware; "gelu",
+            "sigmoid", "tanh", "leaky_relu_0.01" (the slope of the literature) and "softmax", which take tables.
     """
     if activation == "identity":
         return ()
@@ -59,5 +59,7 @@ EXAMPLES = (
     ((5,), Dense(4)),
     ((3, 2), Dense(4, "leaky_relu", "batch")),
     ((5,), Dense(4, "gelu", "layer")),
+    ((5,), Dense(4, "gelu", "batch")),
+    ((4, 2), Dense(3, "softmax")),
     ((5,), Dense(3, "leaky_relu_0.01")),
 )

@@ -19,8 +19,8 @@ class LinearInteraction(Block):
     form: Que et al., JEDI-linear, arXiv 2508.15468, section 3.
 
     With mixing "ordered", s weighs each particle by its rank, so the particles must come in a fixed order, such as
-    falling transverse momentum; with "mean" the order plays no role. Everything is built exactly with ReLU, leaky ReLU,
-    identity, no norm or batch norm; a mean is exact for 2^n particles; GELU and layer norm are float-only.
+    falling transverse momentum; with "mean" the order plays no role. Everything is built exactly with every activation,
+    no norm or batch norm; a mean is exact for 2^n particles; layer norm is float-only.
 
     Attributes:
         width: Features of each particle that come out.

@@ -17,8 +17,8 @@ class MlpMixer(Block):
     """One mixer layer of Tolstikhin et al., MLP-Mixer, arXiv 2105.01601, section 2, over particles or pixels.
 
     The norm stands behind the first dense layer of each half instead of before it, so that a batch norm folds into its
-    weights and costs nothing. Built exactly with ReLU, leaky ReLU, identity, no norm or batch norm; GELU and layer
-    norm, as published, are float-only.
+    weights and costs nothing. Built exactly with every activation, no norm or batch norm; layer norm, as published, is
+    float-only.
 
     Attributes:
         token_width: Hidden width across positions.

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from codesign.compress.quantized_network import Add, Concat, QuantizedNetwork, Sum
+from codesign.compress.quantized_network import Add, Concat, MatMul, Multiply, QuantizedNetwork, Sum
 from codesign.compress.quantizers import Quantized, QuantizedAffine, QuantizedConv2d, Quantizer
+from codesign.compress.tables import BelowMaximum, Table
 from codesign.core import operations as ops
 from codesign.core.errors import ExactnessError, UnsupportedError
 from codesign.core.fixed_point import Rounding
@@ -38,7 +39,7 @@ def lower(quantized: QuantizedNetwork) -> IntegerNetwork:
 
 
 def require_agreement(quantized: QuantizedNetwork, network: IntegerNetwork, inputs: np.ndarray) -> None:
-    """Compare both networks on `inputs` (rows, *input_shape), in float64, at every quantizer and at the output.
+    """Compare both networks on `inputs` (rows, *input_shape), in float64, at every quantizer, table and at the output.
 
     Raises:
         ExactnessError: They differ; the message names the first step that does, and a row.
@@ -47,8 +48,9 @@ def require_agreement(quantized: QuantizedNetwork, network: IntegerNetwork, inpu
     with torch.inference_mode():
         floats = exact.trace(torch.from_numpy(np.asarray(inputs, dtype=np.float64)))
     integers = network.trace(network.quantize_input(inputs))
-    mine = [i for i, step in enumerate(exact.steps) if isinstance(step, Quantizer)]
-    theirs = [i for i, step in enumerate(network.operations) if isinstance(step, ops.Input | ops.Quantize)]
+    mine = [i for i, step in enumerate(exact.steps) if isinstance(step, Quantizer | Table)]
+    rounding = ops.Input | ops.Quantize | ops.Table
+    theirs = [i for i, step in enumerate(network.operations) if isinstance(step, rounding)]
     for i, j in (*zip(mine, theirs, strict=True), (len(floats) - 1, len(integers) - 1)):
         differs = floats[i].numpy() != integers[j].to_float()
         if differs.any():
@@ -69,7 +71,7 @@ class _Lowering:
         self.operations.append(operation)
         return len(self.operations) - 1
 
-    def step(self, step: nn.Module, inputs: tuple[int, ...]) -> None:
+    def step(self, step: nn.Module, inputs: tuple[int, ...]) -> None:  # noqa: PLR0912 - one case for each kind of step
         match step:
             case Quantizer() if not inputs:
                 result = self.add(ops.Input((), self.input_shape, step.formats, step.rounding))
@@ -81,6 +83,14 @@ class _Lowering:
                 result = self.add(ops.Sum(inputs, axis, keep, mean_bits))
             case Add():
                 result = self.add(ops.Add(inputs))
+            case Multiply():
+                result = self.add(ops.Multiply(inputs))
+            case MatMul():
+                result = self.add(ops.MatMul(inputs))
+            case Table():
+                result = self.add(ops.Table(inputs, step.mantissas(), step.low, step.format.fraction_bits))
+            case BelowMaximum(axis=axis):
+                result = self.below_maximum(axis, inputs)
             case Concat(widths=widths):
                 result = self.concatenate(widths, inputs)
             case Activate(kind="relu"):
@@ -106,6 +116,12 @@ class _Lowering:
         else:
             weight = weight.T  # (inputs, outputs)
         return self.add(ops.Linear(inputs, weight, bias, *grids))
+
+    def below_maximum(self, axis: int, inputs: tuple[int, ...]) -> int:
+        """Subtract from the maximum; the ReLU changes nothing, but tells the ranges that nothing is below zero."""
+        highest, minus_one = self.add(ops.Max(inputs, axis, keep=True)), np.full(1, -1)
+        negative = self.add(ops.Affine(inputs, minus_one, np.zeros(1, dtype=np.int64), 0, 0))
+        return self.add(ops.Relu((self.add(ops.Add((highest, negative))),)))
 
     def concatenate(self, widths: Sequence[int], inputs: tuple[int, ...]) -> int:
         """Place each result among zeros and add: exact, and nothing but wires in hardware."""

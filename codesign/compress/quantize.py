@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codesign.compress.quantized_network import Add, Concat, QuantizedNetwork, Sum
+from codesign.compress.quantized_network import Add, Concat, MatMul, Multiply, QuantizedNetwork, Sum
 from codesign.compress.quantizers import Quantized, QuantizedAffine, QuantizedConv2d, QuantizedLinear, Quantizer
+from codesign.compress.tables import TABLE_BITS, BelowMaximum, Table, decay, reciprocal
 from codesign.core.architecture import Architecture
 from codesign.core.errors import InvalidValueError, UnsupportedError
-from codesign.core.fixed_point import Rounding
+from codesign.core.fixed_point import FixedPoint, Rounding
 from codesign.core.layers import (
     Activation,
     Conv2d,
@@ -93,6 +94,8 @@ def calibrate(network: QuantizedNetwork, inputs: np.ndarray) -> None:
         arguments = [results[j] for j in sources] or [x]
         if isinstance(step, Quantizer):
             step.calibrate(arguments[0])
+        elif isinstance(step, Table):
+            step.calibrate(arguments[0], *network.reach(i))
         elif isinstance(step, Quantized):
             step.calibrate(network.input_grid(i))
         results.append(step(*arguments))
@@ -123,6 +126,7 @@ class _Value:
 class _Builder:
     def __init__(self, weight_bits: int, activation_bits: int) -> None:
         self.weight_bits, self.activation_bits = weight_bits, activation_bits
+        self.table_bits = min(activation_bits + 2, TABLE_BITS)
         self.steps: list[nn.Module] = []
         self.wiring: list[tuple[int, ...]] = []
         self.names: list[str] = []
@@ -170,13 +174,21 @@ class _Builder:
             if position < len(todo) and _absorbs(layer, todo[position][0], value.shape):
                 absorbed = _scale_and_offset(todo[position][1])
                 position += 1
-            value = self.layer(layer, module, absorbed, value, name)
-            if isinstance(layer, Activation) and not (is_last and position == len(todo)):
+            is_output = is_last and position == len(todo)
+            value = self.layer(layer, module, absorbed, value, name, is_output=is_output)
+            if isinstance(layer, Activation) and not is_output:
                 value = self.narrow(value, name)
         return value
 
     def layer(  # noqa: PLR0911 - one case for each kind of layer
-        self, layer: Layer, module: nn.Module, absorbed: ScaleAndOffset | None, value: _Value, name: str
+        self,
+        layer: Layer,
+        module: nn.Module,
+        absorbed: ScaleAndOffset | None,
+        value: _Value,
+        name: str,
+        *,
+        is_output: bool,
     ) -> _Value:
         shape = layer.output_shape(value.shape)
         match layer:
@@ -198,6 +210,13 @@ class _Builder:
                 return value
             case Activation(kind="relu"):
                 return self.add(module, (value.step,), name, replace(value, is_nonnegative=True))
+            case Activation(kind="softmax"):
+                return self.softmax(value, name)
+            case Activation() if layer.has_table:
+                bits = (TABLE_BITS, TABLE_BITS) if is_output else (self.table_bits, self.activation_bits)
+                value = self.for_table(value, bits[0], name)
+                table = Table(module, bits[1], gain=value.gain)
+                return self.add(table, (value.step,), name, _Value(0, shape, is_narrow=True))
             case Activation():
                 return self.add(module, (value.step,), name, replace(value, is_narrow=False))
             case Pool(kind="max") | Flatten() | Reshape() | Transpose():
@@ -215,6 +234,31 @@ class _Builder:
                 return self.branches(layer, module, absorbed, value, name)
         raise UnsupportedError(f"The {name} has no exact integer form here; use a layer that has one.")
 
+    def for_table(self, value: _Value, bits: int, name: str) -> _Value:
+        """Return the value in one format, for a table of 2^bits entries."""
+        quantizer = Quantizer(bits, Rounding.HALF_UP, is_signed=not value.is_nonnegative)
+        return self.add(quantizer, (value.step,), f"quantizer of {name}", replace(value, is_narrow=True))
+
+    def softmax(self, value: _Value, name: str) -> _Value:
+        """Add exp(x - max) by table, its sum, the inverse of the sum by table, and their product.
+
+        Both tables hold unsigned fractions, saturated below 1. The inverse has as many bits more as the sum can have
+        entries, so that it is as precise where all entries are equal as where one outweighs the others.
+        """
+        axis, bits = len(value.shape) - 1, self.activation_bits
+        inverse_bits = min(bits + math.ceil(math.log2(value.shape[-1])), 16)
+        each = _Value(0, value.shape, is_nonnegative=True)
+        whole = replace(each, shape=(*value.shape[:-1], 1))
+        scores = self.for_table(value, self.table_bits, name)
+        distance = self.add(BelowMaximum(axis), (scores.step,), f"distance to the maximum of {name}", each)
+        table = Table(decay, bits, gain=value.gain, fixed=FixedPoint(bits, 0, is_signed=False))
+        exponential = self.add(table, (distance.step,), f"exponential of {name}", each)
+        total = self.add(Sum(axis, keep=True, mean_bits=0), (exponential.step,), f"sum of {name}", whole)
+        total = self.for_table(total, TABLE_BITS, f"sum of {name}")
+        table = Table(reciprocal, inverse_bits, fixed=FixedPoint(inverse_bits, 0, is_signed=False))
+        inverse = self.add(table, (total.step,), f"inverse of the sum of {name}", whole)
+        return self.add(Multiply(), (exponential.step, inverse.step), name, each)
+
     def branches(
         self, layer: Parallel, module: nn.Module, absorbed: ScaleAndOffset | None, value: _Value, name: str
     ) -> _Value:
@@ -223,13 +267,20 @@ class _Builder:
         results = []
         for i, (branch, row) in enumerate(zip(layer.branches, module.branches, strict=True)):
             path = f"{name} branch {i} layer"
-            results.append(self.settled(self.row(branch, row, value, path, then=absorbed), path))
+            result = self.row(branch, row, value, path, then=absorbed)
+            results.append(self.narrow(result, path) if layer.merge == "matmul" else self.settled(result, path))
             if absorbed:  # every branch is scaled, the sum is shifted once
                 absorbed = absorbed[0], torch.zeros_like(absorbed[1])
         merged = _Value(0, layer.output_shape(value.shape), is_nonnegative=all(r.is_nonnegative for r in results))
         if layer.merge == "concat":
             return self.add(Concat([r.shape[-1] for r in results]), tuple(r.step for r in results), name, merged)
         total = results[0]
+        if layer.merge == "matmul":
+            for result in results[1:]:
+                gain = total.gain * result.gain
+                left = self.narrow(total, name)
+                total = self.add(MatMul(), (left.step, result.step), name, replace(merged, gain=gain))
+            return total
         for result in results[1:]:
             total = self.add(Add(), (total.step, result.step), name, merged)
         return total

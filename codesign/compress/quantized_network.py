@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from codesign.compress.quantizers import Quantized, QuantizedConv2d, QuantizedLinear, Quantizer
+from codesign.compress.tables import BelowMaximum, Table
 from codesign.core.layers import Shape
 from codesign.core.operations import finest
 
@@ -28,6 +29,20 @@ class Add(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return x + y
+
+
+class Multiply(nn.Module):
+    """Product of two results, element by element, with broadcasting."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x * y
+
+
+class MatMul(nn.Module):
+    """Product of two results as matrices over their last two axes."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x @ y
 
 
 class Concat(nn.Module):
@@ -75,7 +90,19 @@ class QuantizedNetwork(nn.Module):
         return [step for step in self.steps if isinstance(step, QuantizedLinear | QuantizedConv2d)]
 
     def input_grid(self, step: int) -> int:
-        """Return the fraction bits of what `step` takes, which a quantizer before it fixed."""
+        """Return the fraction bits of what `step` takes, which a quantizer or a table before it fixed."""
+        return self.reach(step)[2]
+
+    def reach(self, step: int) -> tuple[int, int, int]:
+        """Return the smallest and largest mantissa that can reach `step`, and the fraction bits of their grid."""
         source = self.wiring[step][0]
         module = self.steps[source]
-        return finest(module.formats) if isinstance(module, Quantizer) else self.input_grid(source)
+        if isinstance(module, Quantizer):
+            grid = finest(module.formats)
+            ends = [(f.minimum << (grid - f.fraction_bits), f.maximum << (grid - f.fraction_bits))
+                    for f in module.formats if f.width]  # fmt: skip
+            return min((low for low, _ in ends), default=0), max((high for _, high in ends), default=0), grid
+        if isinstance(module, Table):
+            return module.format.minimum, module.format.maximum, module.format.fraction_bits
+        low, high, grid = self.reach(source)
+        return (0, high - low, grid) if isinstance(module, BelowMaximum) else (low, high, grid)

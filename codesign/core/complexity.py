@@ -11,6 +11,7 @@ from codesign.core.architecture import Architecture
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.layers import Conv2d, Layer, Linear, Parallel, Pool, Shape, with_shapes
 from codesign.core.operations import Linear as IntegerLinear
+from codesign.core.operations import MatMul, Multiply, Range
 
 
 def bops_nac(architecture: Architecture, bits: int, sparsity: float = 0.0) -> float:
@@ -70,7 +71,8 @@ def _bops(layers: Sequence[Layer], shape: Shape, bits: int, sparsity: float) -> 
 def ebops(network: IntegerNetwork) -> int:
     """Return the effective bit operations: width of a weight times width of what it multiplies, over all products.
 
-    The width of a weight is what lies between its highest and lowest set bit; a zero costs nothing.
+    The width of a weight is what lies between its highest and lowest set bit; a zero costs nothing. A product of two
+    activations counts the widths of both.
 
     Source: Sun et al., Gradient-based automatic mixed precision quantization, arXiv 2405.00645, section 3.3.
     """
@@ -78,9 +80,12 @@ def ebops(network: IntegerNetwork) -> int:
     for operation, result in zip(network.operations, network.ranges, strict=True):
         if isinstance(operation, IntegerLinear):
             x = network.ranges[operation.inputs[0]]
-            widths = np.vectorize(_width, otypes=[np.int64])(x.low, x.high).reshape(-1, x.shape[-1]).sum(axis=0)
+            widths = _widths(x).reshape(-1, x.shape[-1]).sum(axis=0)
             total += int((widths[:, None] * significant_bits(operation.weight)).sum())
             assert result.shape[:-1] == x.shape[:-1]
+        elif isinstance(operation, Multiply | MatMul):
+            first, second = (_widths(network.ranges[j]) for j in operation.inputs)
+            total += int((first * second if isinstance(operation, Multiply) else first @ second).sum())
     return total
 
 
@@ -89,6 +94,11 @@ def significant_bits(weight: np.ndarray) -> np.ndarray:
     magnitude = np.abs(weight)
     odd = magnitude // np.maximum(magnitude & -magnitude, 1)
     return np.where(odd == 0, 0, np.floor(np.log2(np.maximum(odd, 1))).astype(np.int64) + 1)
+
+
+def _widths(x: Range) -> np.ndarray:
+    widths: np.ndarray = np.vectorize(_width, otypes=[np.int64])(x.low, x.high)
+    return widths
 
 
 def _width(low: int, high: int) -> int:

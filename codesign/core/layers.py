@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from codesign.core.errors import InvalidValueError, UnsupportedError
 
 Shape = tuple[int, ...]
-ActivationKind = Literal["relu", "leaky_relu", "gelu", "identity", "softmax"]
+ActivationKind = Literal["relu", "leaky_relu", "gelu", "sigmoid", "tanh", "identity", "softmax"]
 NormKind = Literal["none", "batch", "layer"]
 
 
@@ -110,19 +110,19 @@ class Norm(Layer):
 
 @dataclass(frozen=True)
 class Activation(Layer):
-    """An element-wise function, or softmax over the last axis. A leaky ReLU has slope 2^-slope_bits below zero."""
+    """An element-wise function, or softmax over the last axis. A leaky ReLU has slope 2^-slope_bits below zero.
+
+    Hardware looks up GELU, sigmoid, tanh, softmax and a leaky ReLU of slope 0.01 (`slope_bits` 0) in tables, which cost
+    more than a ReLU or a leaky ReLU whose slope is a power of two.
+    """
 
     kind: ActivationKind
     slope_bits: int = 0
 
     @property
-    def float_only(self) -> str:  # type: ignore[override]
-        """Why the layer cannot be built, or an empty text."""
-        if self.kind in ("gelu", "softmax"):
-            return f"{self.kind} has no exact integer form here; use relu"
-        if self.kind == "leaky_relu" and not self.slope_bits:
-            return "a leaky ReLU of slope 0.01 is no power of two; set slope_bits"
-        return ""
+    def has_table(self) -> bool:
+        """True if hardware looks the function up, element by element."""
+        return self.kind in ("gelu", "sigmoid", "tanh") or (self.kind == "leaky_relu" and not self.slope_bits)
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,6 @@ class Parallel(Layer):
     def float_only(self) -> str:  # type: ignore[override]
         """Why the layer cannot be built, or an empty text."""
         reasons = [r for branch in self.branches for layer in branch if (r := layer.float_only)]
-        if self.merge == "matmul":
-            reasons.append("a product of two activations is built by no view yet")
         return "; ".join(dict.fromkeys(reasons))
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -6,62 +6,38 @@ Results are exact (they grow in width); bits are lost in `Quantize` alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from codesign.core.errors import InvalidValueError
 from codesign.core.fixed_point import Fixed, FixedPoint, Overflow, Rounding, fit, shift
+from codesign.core.operation import Operation, Range, integers
+from codesign.core.products import MatMul, Multiply, Table
 
-
-@dataclass(frozen=True)
-class Range:
-    """Smallest and largest mantissa of every element of a tensor (int64 arrays of its shape), on one grid."""
-
-    low: np.ndarray
-    high: np.ndarray
-    fraction_bits: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the tensor, without the batch."""
-        return self.low.shape
-
-    def format(self) -> FixedPoint:
-        """Return the narrowest format that holds every element."""
-        return FixedPoint.holding(int(self.low.min()), int(self.high.max()), self.fraction_bits)
-
-
-def _integers(values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu":
-        raise InvalidValueError(f"An integer network holds integers only; received {array.dtype} values.")
-    array = array.astype(np.int64)
-    array.flags.writeable = False
-    return array
-
-
-@dataclass(frozen=True, eq=False)
-class Operation:
-    """One step of an integer network. `inputs` are the positions of the steps whose results it takes."""
-
-    inputs: tuple[int, ...]
-    arity: ClassVar[int] = 1
-
-    def compute(self, *inputs: Fixed) -> Fixed:
-        """Return the result for a batch: mantissas have a leading batch axis."""
-        raise NotImplementedError
-
-    def bound(self, *inputs: Range) -> Range:
-        """Return the range of the result from the ranges of the inputs; for a monotone operation, its end points."""
-        low = self.compute(*(Fixed(r.low[None], r.fraction_bits) for r in inputs))
-        high = self.compute(*(Fixed(r.high[None], r.fraction_bits) for r in inputs))
-        return Range(low.mantissa[0], high.mantissa[0], low.fraction_bits)
-
-    def options(self) -> dict[str, Any]:
-        """Return the fields beyond `inputs`."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "inputs"}
+__all__ = [
+    "OPERATIONS",
+    "Add",
+    "Affine",
+    "Input",
+    "LeakyRelu",
+    "Linear",
+    "MatMul",
+    "Max",
+    "Multiply",
+    "Operation",
+    "Patches",
+    "Quantize",
+    "Range",
+    "Relu",
+    "Reshape",
+    "Sum",
+    "Table",
+    "Transpose",
+    "finest",
+    "grid_ends",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +104,8 @@ class Linear(Operation):
     bias_fraction_bits: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _integers(self.weight))
-        object.__setattr__(self, "bias", _integers(self.bias))
+        object.__setattr__(self, "weight", integers(self.weight))
+        object.__setattr__(self, "bias", integers(self.bias))
         if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[1:]:
             raise InvalidValueError(
                 f"A Linear operation received weight {self.weight.shape} and bias {self.bias.shape}; "
@@ -171,8 +147,8 @@ class Affine(Operation):
     offset_fraction_bits: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", _integers(self.scale))
-        object.__setattr__(self, "offset", _integers(self.offset))
+        object.__setattr__(self, "scale", integers(self.scale))
+        object.__setattr__(self, "offset", integers(self.offset))
 
     def compute(self, x: Fixed) -> Fixed:  # type: ignore[override]
         product = x.fraction_bits + self.scale_fraction_bits
@@ -288,10 +264,8 @@ class Patches(Operation):
         return Fixed(ordered.reshape(*ordered.shape[:3], -1), x.fraction_bits)
 
 
-OPERATIONS: dict[str, type[Operation]] = {
-    cls.__name__: cls
-    for cls in (Input, Quantize, Linear, Affine, Relu, LeakyRelu, Sum, Max, Add, Reshape, Transpose, Patches)
-}
+_MAPS = (Linear, Affine, Relu, LeakyRelu, Table, Sum, Max, Add, Multiply, MatMul, Reshape, Transpose, Patches)
+OPERATIONS: dict[str, type[Operation]] = {cls.__name__: cls for cls in (Input, Quantize, *_MAPS)}
 
 
 def finest(formats: tuple[FixedPoint, ...]) -> int:

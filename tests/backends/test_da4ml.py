@@ -12,7 +12,17 @@ from codesign.backends import da4ml
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import Input, LeakyRelu, Linear, Quantize, Relu, Sum
+from codesign.core.operations import (
+    Input,
+    LeakyRelu,
+    Linear,
+    MatMul,
+    Quantize,
+    Relu,
+    Sum,
+    Table,
+    Transpose,
+)
 from tests.strategies import formats, integer_networks, vectors_for
 
 BYTE = FixedPoint(8, 3)
@@ -133,6 +143,25 @@ def test_a_constant_network_is_refused_as_hardware_but_interpreted():
     with pytest.raises(UnsupportedError) as error:
         da4ml.plan(network, "constant", 4)
     assert str(error.value) == "No output of the network depends on its input; there is nothing to build in hardware."
+
+
+def test_what_is_too_large_to_unroll_is_refused_by_step():
+    with pytest.raises(UnsupportedError) as error:
+        da4ml.trace(
+            IntegerNetwork((Input((), (3, 40, 40), (BYTE,)), Transpose((0,), (0, 2, 1)), MatMul((0, 1)))),
+        )
+    assert str(error.value) == (
+        "Step 2 (MatMul) has 192000 multiplications; the RTL view unrolls up to 100000. "
+        "Use fewer positions or channels."
+    )
+
+
+def test_tables_are_modules_that_read_no_file():
+    network = IntegerNetwork((Input((), (2,), (BYTE,)), Table((0,), np.arange(256) ** 2 % 37, -128, 3)))
+    rtl = da4ml.plan(network, "tables", 4)
+    assert not any("readmemh" in text or name.endswith(".mem") for name, text in rtl.files.items())
+    (module,) = (name.removesuffix(".v") for name in rtl.files if name.startswith("table_"))
+    assert sum(text.count(f"{module} op_") for text in rtl.files.values()) == 2
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,15 @@ from codesign.core.operations import (
     Input,
     LeakyRelu,
     Linear,
+    MatMul,
     Max,
+    Multiply,
     Patches,
     Quantize,
     Relu,
     Reshape,
     Sum,
+    Table,
     Transpose,
 )
 from codesign.core.run import run_plan
@@ -92,6 +95,25 @@ def convolution():
     )
 
 
+def attention():
+    """A softmax by tables without its maximum, and the mean that it weighs."""
+    steps, unsigned = np.arange(-16, 16), FixedPoint(8, 0, is_signed=False)
+    return IntegerNetwork(
+        (
+            Input((), (4, 3), (FixedPoint(4, 2),)),
+            Transpose((0,), (1, 0)),
+            MatMul((0, 1)),
+            Quantize((2,), (FixedPoint(5, 3),), Rounding.HALF_UP),
+            Table((3,), np.round(np.exp(steps / 8) * 30).astype(int), -16, 8),
+            Sum((4,), 1, keep=True),
+            Quantize((5,), (unsigned,)),
+            Table((6,), 4096 // np.maximum(np.arange(-2, 258), 1), -2, 6),
+            Multiply((4, 7)),
+            MatMul((8, 0)),
+        )
+    )
+
+
 def every_rounding(source, seed):
     """Every value of a format into many others, by every rounding and overflow, each on channels of its own."""
     random, modes, each = np.random.default_rng(seed), list(itertools.product(Rounding, Overflow)), 8
@@ -108,13 +130,16 @@ def every_rounding(source, seed):
     return IntegerNetwork(tuple(steps))
 
 
-@pytest.mark.parametrize("network", [deep_sets(), convolution()], ids=["deep_sets", "convolution"])
+NETWORKS = {"deep_sets": deep_sets(), "convolution": convolution(), "attention": attention()}
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_networks_of_the_field_are_exact(network, tmp_path):
     check(network, tmp_path)
 
 
 def test_these_networks_hold_every_operation():
-    assert {type(o).__name__ for n in (deep_sets(), convolution()) for o in n.operations} == set(OPERATIONS)
+    assert {type(o).__name__ for n in NETWORKS.values() for o in n.operations} == set(OPERATIONS)
 
 
 @settings(max_examples=3, derandomize=True, deadline=None, phases=[Phase.generate])

@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 from codesign.core.errors import DataError, InvalidValueError, UnsupportedError
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import Add, Affine, Input, LeakyRelu, Linear, Patches, Quantize, Relu, Reshape, Sum
+from codesign.core.operations import (
+    Add,
+    Affine,
+    Input,
+    LeakyRelu,
+    Linear,
+    MatMul,
+    Patches,
+    Quantize,
+    Relu,
+    Reshape,
+    Sum,
+    Table,
+)
 from tests.strategies import integer_networks, vectors_for
 
 BYTE = (FixedPoint(8, 3),)
@@ -37,6 +50,14 @@ def reference(network, mantissas):
                 y = np.where(x > 0, x, 0.0)
             case "LeakyRelu":
                 y = np.where(x > 0, x, x / 2**operation.slope_bits)
+            case "Table":
+                entries = operation.values * 2.0**-operation.fraction_bits
+                grid = network.ranges[operation.inputs[0]].fraction_bits
+                y = np.vectorize(lambda v, t=entries, o=operation, g=grid: t[round(v * 2.0**g) - o.low])(x)
+            case "Multiply":
+                y = x * values[operation.inputs[1]]
+            case "MatMul":
+                y = np.einsum("...ij,...jk->...ik", x, values[operation.inputs[1]])
             case "Sum":
                 y = x.sum(axis=operation.axis + 1, keepdims=operation.keep) / 2**operation.mean_bits
             case "Max":
@@ -159,6 +180,7 @@ def test_a_network_that_is_not_in_order_is_refused(steps, message):
         Affine((0,), np.ones(3, dtype=int), np.zeros(3, dtype=int), 0, 0),
         Quantize((0,), BYTE * 3),
         Quantize((0,), BYTE * 1 + BYTE * 2),
+        Table((0,), np.arange(255), -128, 0),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(operation):
@@ -166,6 +188,30 @@ def test_shapes_that_do_not_fit_are_refused(operation):
         InvalidValueError, match=rf"^Step 1 \({type(operation).__name__}\) cannot take an input of shape \(2,\): "
     ):
         IntegerNetwork((Input((), (2,), BYTE), operation))
+
+
+def test_a_table_that_is_too_short_is_refused_with_both_ends():
+    with pytest.raises(InvalidValueError) as error:
+        IntegerNetwork((Input((), (2,), BYTE), Table((0,), np.arange(255), -127, 0)))
+    assert str(error.value) == (
+        "Step 1 (Table) cannot take an input of shape (2,): "
+        "its mantissas reach from -128 to 127, the table from -127 to 127."
+    )
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 2), (65537,)])
+def test_a_table_of_another_shape_is_refused(shape):
+    with pytest.raises(InvalidValueError) as error:
+        Table((0,), np.zeros(shape, dtype=int), 0, 0)
+    assert str(error.value) == f"A Table received values of shape {shape}; allowed: (entries,), 1 to 65536."
+
+
+def test_matrices_that_do_not_fit_are_refused():
+    with pytest.raises(
+        InvalidValueError,
+        match=r"^Step 1 \(MatMul\) cannot take an input of shape \(2, 3\), \(2, 3\): the last axis of",
+    ):
+        IntegerNetwork((Input((), (2, 3), BYTE), MatMul((0, 0))))
 
 
 def test_real_weights_are_refused():
@@ -187,8 +233,8 @@ def test_inputs_of_another_shape_are_refused():
         ({"schema": 7}, "An integer network of schema 7 was received; allowed: 1."),
         (
             {"steps": [{"operation": "Sigmoid", "inputs": []}]},
-            "Step 0 of an integer network is 'Sigmoid'; allowed: Add, Affine, Input, LeakyRelu, Linear, Max, Patches, "
-            "Quantize, Relu, Reshape, Sum, Transpose.",
+            "Step 0 of an integer network is 'Sigmoid'; allowed: Add, Affine, Input, LeakyRelu, Linear, MatMul, Max, "
+            "Multiply, Patches, Quantize, Relu, Reshape, Sum, Table, Transpose.",
         ),
     ],
 )

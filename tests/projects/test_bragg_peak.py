@@ -373,11 +373,10 @@ def test_the_score_is_in_pixels():
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("braggnn", 33_172), ("braggnn_nac", 45_274), ("openhls", 3_016)])
-def test_the_published_networks_have_their_published_size_and_are_float_only(name, parameters):
+def test_the_published_networks_have_their_published_size_and_can_be_built(name, parameters):
     architecture = plugins.load_task("bragg_peak").baselines[name]
     assert architecture.parameters() == parameters
-    with pytest.raises(UnsupportedError, match="softmax"):
-        require_buildable(architecture.layers)
+    require_buildable(architecture.layers)
 
 
 def test_candidates_of_the_default_space_are_small_enough_to_unroll():
@@ -399,7 +398,7 @@ def test_the_papers_space_holds_its_choices_and_says_what_is_float_only():
         with pytest.raises(UnsupportedError):
             require_buildable(architecture.layers)
     reasons = " ".join(layer.float_only for a in float_only for layer in a.layers)
-    assert all(word in reasons for word in ("gelu", "layer norm", "softmax"))
+    assert "layer norm" in reasons
 
 
 def test_a_search_of_the_papers_space_trains_and_returns_only_what_can_be_built(tmp_path):

@@ -121,6 +121,40 @@ void add(first_T *first, second_T *second, res_T res[CONFIG_T::n_out]) {
     }
 }
 
+template <class first_T, class second_T, class res_T, typename CONFIG_T>
+void multiply(first_T *first, second_T *second, res_T res[CONFIG_T::n_out]) {
+    #pragma HLS INLINE
+    for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
+        #pragma HLS UNROLL
+        res[i] = first[CONFIG_T::first_index(i)] * second[CONFIG_T::second_index(i)];
+    }
+}
+
+// Indices are those of the first term of a sum. A partial sum that leaves the result's type wraps, and comes back.
+template <class first_T, class second_T, class res_T, typename CONFIG_T>
+void matmul(first_T *first, second_T *second, res_T res[CONFIG_T::n_out]) {
+    #pragma HLS INLINE
+    for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
+        #pragma HLS UNROLL
+        res_T total = 0;
+        for (unsigned k = 0; k < CONFIG_T::entries; k++) {
+            #pragma HLS UNROLL
+            total += first[CONFIG_T::first_index(i) + k] * second[CONFIG_T::second_index(i) + k * CONFIG_T::columns];
+        }
+        res[i] = total;
+    }
+}
+
+// The mantissa of the input, a whole number in `whole_t`, counts the entries from `low` on.
+template <class data_T, class res_T, typename CONFIG_T>
+void table(data_T data[CONFIG_T::n_out], res_T res[CONFIG_T::n_out], typename CONFIG_T::values_t *values) {
+    #pragma HLS INLINE
+    for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
+        #pragma HLS UNROLL
+        res[i] = values[move_point<typename CONFIG_T::whole_t>(data[i]).to_int() - CONFIG_T::low];
+    }
+}
+
 // Elements in another order; index -1 is a padded zero.
 template <class data_T, class res_T, typename CONFIG_T> void rearrange(data_T *data, res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
