@@ -43,14 +43,17 @@ def each(function: Callable[[Value], Value], values: np.ndarray) -> np.ndarray:
     return np.frompyfunc(function, 1, 1)(values)
 
 
-def looked_up(v: Value, values: np.ndarray, low: int) -> Value:
-    """Return the entry for mantissa v of a table that begins with mantissa `low`."""
+def looked_up(v: Value, entries: np.ndarray, low: int) -> Value:
+    """Return the entry for mantissa v of a table that begins with mantissa `low`.
+
+    A variable's range may be wider than what can reach the table: what the table has no entry for never happens.
+    """
+    v = _fit(v, FixedPoint.holding(low, low + len(entries) - 1, 0), Overflow.WRAP)
     if not isinstance(v, FixedVariable):
-        return int(values[v - low])
-    reachable = values[int(v.low) - low : int(v.high) - low + 1 : int(v.step)]
-    if (reachable == reachable[0]).all():
-        return int(reachable[0])
-    return v.lookup(reachable.astype(np.float64))
+        return int(entries[v - low])
+    mantissas = np.arange(int(v.low), int(v.high) + 1, int(v.step))
+    taken = entries[(mantissas - low).clip(0, len(entries) - 1)]
+    return int(taken[0]) if (taken == taken[0]).all() else v.lookup(taken.astype(np.float64))
 
 
 def leaky(v: Value, slope_bits: int) -> Value:
@@ -84,10 +87,13 @@ def product(a: Value, b: Value) -> Value:
     """Return a * b as a tree of additions: one for each bit of the value that has fewer.
 
     da4ml's own multiplication is one operation that no register cuts, for which Yosys takes a DSP, or, told not to, a
-    third more LUTs than for this tree.
+    third more LUTs than for this tree. Negated variables are taken back to what they negate: beside a constant, da4ml's
+    choice of one of two values loses the sign when a pipeline is retimed (release 0.6.0).
     """
     if not (isinstance(a, FixedVariable) and isinstance(b, FixedVariable)):
         return a * b
+    if a._factor < 0 or b._factor < 0:
+        return -product(-a, b) if a._factor < 0 else -product(a, -b)
     a, b = sorted((a, b), key=lambda v: -sum(v.kif))
     is_signed, integer_bits, fraction_bits = b.kif
     parts = []

@@ -10,21 +10,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from codesign.core.errors import UnsupportedError
-from codesign.core.fixed_point import Fixed, FixedPoint, Overflow
+from codesign.core.fixed_point import Fixed, FixedPoint
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import (
-    Add,
-    Affine,
-    Input,
-    Linear,
-    MatMul,
-    Multiply,
-    Operation,
-    Quantize,
-    Range,
-    Sum,
-    Table,
-)
+from codesign.core.operations import Range
+from codesign.core.precision import largest_mantissa
 
 DOMAIN = "qonnx.custom_op.general"
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
@@ -123,7 +112,7 @@ def number_type(network: IntegerNetwork) -> int:
     largest, fraction_bits = 0, 0
     for operation, result in zip(network.operations, network.ranges, strict=True):
         inputs = [network.ranges[j] for j in operation.inputs]
-        largest = max(largest, _largest(operation, result, *inputs))
+        largest = max(largest, largest_mantissa(operation, result, *inputs))
         fraction_bits = max(fraction_bits, abs(result.fraction_bits))
     if largest < 1 << 24 and fraction_bits < 100:
         return int(TensorProto.FLOAT)
@@ -133,39 +122,3 @@ def number_type(network: IntegerNetwork) -> int:
         f"The QONNX view needs numbers of {largest.bit_length()} bits; allowed: 53, the precision of float64. "
         "Quantize to fewer bits."
     )
-
-
-def _largest(operation: Operation, result: Range, *inputs: Range) -> int:
-    """Return a bound of every mantissa that occurs between inputs and result, in whatever order terms are added."""
-    sizes = [np.maximum(np.abs(r.low), np.abs(r.high)).astype(object) for r in inputs]
-    grid = result.fraction_bits
-    bound = max(abs(int(result.low.min())), abs(int(result.high.max())))
-    if isinstance(operation, Linear):
-        product = inputs[0].fraction_bits + operation.weight_fraction_bits
-        terms = sizes[0] @ np.abs(operation.weight).astype(object) << (grid - product)
-        terms = terms + (np.abs(operation.bias).astype(object) << (grid - operation.bias_fraction_bits))
-    elif isinstance(operation, Affine):
-        product = inputs[0].fraction_bits + operation.scale_fraction_bits
-        terms = sizes[0] * np.abs(operation.scale).astype(object) << (grid - product)
-        terms = terms + (np.abs(operation.offset).astype(object) << (grid - operation.offset_fraction_bits))
-    elif isinstance(operation, Sum):
-        terms = sizes[0].sum(axis=operation.axis)
-    elif isinstance(operation, Add):
-        terms = sum(size << (grid - r.fraction_bits) for size, r in zip(sizes, inputs, strict=True))
-    elif isinstance(operation, Multiply):
-        terms = sizes[0] * sizes[1]
-    elif isinstance(operation, MatMul):
-        terms = sizes[0] @ sizes[1]
-    elif isinstance(operation, Table):
-        terms = sizes[0] + abs(operation.low)
-    elif isinstance(operation, Input):
-        terms = 2 * bound + 1  # a half-up rounding adds half a step
-    elif isinstance(operation, Quantize):
-        finer = max(0, *(f.fraction_bits - inputs[0].fraction_bits for f in operation.formats if f.width), 0)
-        widest = max(f.width for f in operation.formats)
-        half = max((inputs[0].fraction_bits - f.fraction_bits for f in operation.formats if f.width), default=0)
-        wraps = operation.overflow is Overflow.WRAP
-        terms = (int(sizes[0].max()) << (finer if wraps else 0)) + (2 << widest) + (1 << max(half, 1))
-    else:
-        terms = 0
-    return max(bound, int(np.max(terms)))

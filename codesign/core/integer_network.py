@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign.core.emulator import Step, prepare, run
 from codesign.core.errors import DataError, InvalidValueError, UnsupportedError
 from codesign.core.fixed_point import Fixed, FixedPoint, Overflow, Rounding, quantize
 from codesign.core.operations import OPERATIONS, Input, Operation, Range, finest
@@ -105,8 +106,23 @@ class IntegerNetwork:
         return np.stack(columns, axis=-1)
 
     def emulate(self, mantissas: np.ndarray) -> np.ndarray:
-        """Return the output mantissas (batch, *output_shape), int64, of input mantissas (batch, *input_shape)."""
-        return self.trace(mantissas)[-1].mantissa
+        """Return the output mantissas (batch, *output_shape), int64, of input mantissas (batch, *input_shape).
+
+        Raises:
+            InvalidValueError: A mantissa is outside of its input format.
+        """
+        mantissas, bounds = np.asarray(mantissas, dtype=np.int64), self.ranges[0]
+        if ((mantissas < bounds.low) | (mantissas > bounds.high)).any():
+            raise InvalidValueError(
+                f"An input mantissa is outside of its format, between {mantissas.min()} and {mantissas.max()}; "
+                "round and saturate real inputs by `quantize_input`."
+            )
+        steps = self._steps
+        return run(steps, self.ranges, mantissas) if steps else self.trace(mantissas)[-1].mantissa
+
+    @cached_property
+    def _steps(self) -> tuple[Step, ...]:
+        return prepare(self.operations, self.ranges)
 
     def trace(self, mantissas: np.ndarray) -> list[Fixed]:
         """Run the network and return the result of every step, to find the first that differs from another view."""

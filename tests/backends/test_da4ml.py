@@ -54,11 +54,25 @@ def deep_sets(bits, widths=((8, 8), (16, 16, 5)), particles=8, sparsity=0.5):
     return IntegerNetwork(tuple(steps))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(integer_networks(), st.integers(0, 2**32))
 def test_the_interpreted_adder_graph_equals_the_emulator(network, seed):
     vectors = vectors_for(network, 100, seed)
     assert np.array_equal(da4ml.interpret(network, vectors), network.emulate(vectors))
+
+
+@settings(max_examples=40, deadline=None)
+@given(integer_networks("any", ("Table", "Multiply", "MatMul", "Linear", "Max", "LeakyRelu")), st.integers(1, 3))
+def test_a_retimed_pipeline_computes_the_same(network, cutoff):
+    vectors = vectors_for(network, 50)
+    try:
+        pipeline = da4ml._pipeline(network, cutoff)
+    except UnsupportedError:
+        return
+    values = vectors.reshape(len(vectors), -1).astype(float)
+    for stage in pipeline.solutions:
+        values = stage._replace(lookup_tables=stage.lookup_tables or None).predict(values)
+    assert np.array_equal(values, network.emulate(vectors).reshape(len(vectors), -1))
 
 
 @settings(max_examples=300, deadline=None)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codesign.core import emulator
 from codesign.core.errors import DataError, InvalidValueError, UnsupportedError
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
@@ -99,6 +100,33 @@ def test_emulation_equals_an_independent_computation_on_real_numbers(network, se
     vectors = vectors_for(network, 64, seed)
     output = network.emulate(vectors)
     assert np.array_equal(output * 2.0 ** -network.ranges[-1].fraction_bits, reference(network, vectors))
+
+
+@settings(max_examples=150, deadline=None)
+@given(integer_networks(max_bits=9), st.integers(0, 2**32))
+def test_the_fast_emulator_equals_the_int64_reference(network, seed):
+    vectors = vectors_for(network, 40, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulator, "CACHE_ELEMENTS", 1)  # three chunks
+        assert np.array_equal(network.emulate(vectors), network.trace(vectors)[-1].mantissa)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(20, 30), st.integers(10, 24), st.integers(0, 2**32))
+def test_the_fast_emulator_knows_how_many_bits_floats_hold(input_bits, weight_bits, seed):
+    weight = np.random.default_rng(seed).integers(-(1 << weight_bits), 1 << weight_bits, (5, 3))
+    network = IntegerNetwork((Input((), (5,), (FixedPoint(input_bits, 3),)), Linear((0,), weight, weight[0], 9, 12)))
+    vectors = vectors_for(network, 40, seed)
+    assert np.array_equal(network.emulate(vectors), network.trace(vectors)[-1].mantissa)
+
+
+def test_a_mantissa_outside_of_its_format_is_refused():
+    with pytest.raises(InvalidValueError) as error:
+        IntegerNetwork((Input((), (2,), BYTE), Relu((0,)))).emulate(np.array([[1, 2], [-129, 3]]))
+    assert str(error.value) == (
+        "An input mantissa is outside of its format, between -129 and 3; round and saturate real inputs by "
+        "`quantize_input`."
+    )
 
 
 @settings(max_examples=100, deadline=None)
