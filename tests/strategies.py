@@ -124,7 +124,7 @@ def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions:
     walk = _ImageWalk(draw, 4, 3, tuple(Rounding), tuple(Overflow), per_channel=True, allow_zero_width=False)
     size = st.integers(2, 5)
     walk.input((*(image or (draw(size), draw(size))), draw(st.integers(1, 2))))
-    pixelwise = ("linear", "relu", "leakyrelu", "quantize", "residual", "scale")
+    pixelwise = ("linear", "relu", "leakyrelu", "quantize", "table", "residual", "scale")
     for _ in range(draw(st.integers(0, max_convolutions))):
         walk.go(pixelwise, draw(st.integers(0, 2)))
         walk.quantize()

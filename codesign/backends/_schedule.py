@@ -28,6 +28,7 @@ from codesign.core.operations import (
     Relu,
     Reshape,
     Sum,
+    Table,
     Transpose,
 )
 
@@ -255,7 +256,7 @@ def localize(network: IntegerNetwork, i: int, ranks: list[int]) -> tuple[Operati
     shape, result = shapes[0], network.ranges[i].shape
     found: Operation | None = None
     match operation:
-        case Quantize() | Linear() | Relu() | LeakyRelu():
+        case Quantize() | Linear() | Relu() | LeakyRelu() | Table():
             found = operation
         case Affine():
             scale, offset = (_without_positions(a, len(shape), rank) for a in (operation.scale, operation.offset))

@@ -24,12 +24,15 @@ from codesign.core.operations import (
     Affine,
     LeakyRelu,
     Linear,
+    MatMul,
     Max,
+    Multiply,
     Operation,
     Quantize,
     Range,
     Relu,
     Sum,
+    Table,
 )
 
 TOOL = "rules for hls4ml, no vendor tool"
@@ -241,6 +244,24 @@ def _(operation: Sum | Max, result: Range, x: Range) -> _Adders:
     steps = 1 + isinstance(operation, Max)  # a maximum compares, then chooses
     lut = float(result.low.size * (entries - 1) * result.format().width * steps)
     return _Adders(steps * math.ceil(math.log2(entries)) if entries > 1 else 0, _around(lut))
+
+
+@_adders.register
+def _(operation: Table, result: Range, x: Range) -> _Adders:
+    memories = 2.0 ** max(0, x.format().width - 6)  # LUTs of six inputs for each bit of an entry
+    return _Adders(1, _around(memories * result.low.size * result.format().width))
+
+
+@_adders.register(Multiply)
+@_adders.register(MatMul)
+def _(operation: Operation, result: Range, x: Range, y: Range) -> _Adders:
+    terms = x.shape[-1] if isinstance(operation, MatMul) else 1
+    widths, products = (x.format().width, y.format().width), float(result.low.size * terms)
+    sums = result.low.size * (terms - 1) * result.format().width
+    levels = 1 + math.ceil(math.log2(max(1, terms)))
+    if max(widths) >= DSP_BITS:
+        return _Adders(levels, _around(sums), Bounded(products, 0, products))
+    return _Adders(levels, _around(sums + products * math.prod(widths)))
 
 
 def _around(lut: float) -> Bounded:

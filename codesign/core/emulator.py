@@ -128,7 +128,7 @@ def _(operation: Quantize, result: Range, x: Range) -> tuple[Any, ...]:
 @_run.register
 def _(operation: Quantize, constants: tuple[Any, ...], x: np.ndarray) -> np.ndarray:
     down, low, high, up, span = constants
-    y = x * down
+    y: np.ndarray = x * down
     if operation.rounding is Rounding.HALF_EVEN:
         np.rint(y, out=y)
     else:
@@ -139,9 +139,7 @@ def _(operation: Quantize, constants: tuple[Any, ...], x: np.ndarray) -> np.ndar
         np.clip(y, low, high, out=y)
     else:
         y -= span * np.floor((y - low) / span)
-    if np.any(up != 1):
-        y *= up
-    return y
+    return y * up if np.any(up != 1) else y
 
 
 @_constants.register
@@ -256,4 +254,5 @@ def _(operation: Patches, result: Range, x: Range) -> tuple[Any, ...]:
 def _(operation: Patches, constants: tuple[Any, ...], x: np.ndarray) -> np.ndarray:
     padded = np.zeros((x[..., 0].size + 1, x.shape[-1]), dtype=x.dtype)
     padded[1:] = x.reshape(-1, x.shape[-1])
-    return padded[constants[0]]
+    windows: np.ndarray = padded[constants[0]]
+    return windows

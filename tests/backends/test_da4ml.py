@@ -66,7 +66,7 @@ def test_the_interpreted_adder_graph_equals_the_emulator(network, seed):
 def test_a_retimed_pipeline_computes_the_same(network, cutoff):
     vectors = vectors_for(network, 50)
     try:
-        pipeline = da4ml._pipeline(network, cutoff)
+        pipeline = da4ml.Kernel.of(da4ml.trace(network), cutoff).pipeline
     except UnsupportedError:
         return
     values = vectors.reshape(len(vectors), -1).astype(float)
