@@ -2,7 +2,8 @@
 
 A process trains one network at a time; a search keeps one process with one thread on each core. Networks stacked in one
 process (torch.func) share the calls but not the arithmetic: on a CPU that is faster for the tiniest networks alone, and
-slower for larger ones (`benchmarks/training.py`). Compiling a step takes tens of seconds, longer than many a trial.
+slower for larger ones. Compiling a step takes tens of seconds, longer than many a trial. The figures are those of
+`benchmarks/training.py` in `docs/results.md`.
 """
 
 from __future__ import annotations
