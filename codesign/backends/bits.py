@@ -20,14 +20,14 @@ class BitGraph:
     """The bits of a pipeline, from its input to its registered output.
 
     Attributes:
-        nodes: By number, each after those that it takes. ("chain", a, b, is_sub) is a carry chain over two rows of
-            bits, the least significant first, and ("sum", chain, i) a bit of its result; ("register", bit) is a bit one
-            cycle later, ("and", bit, sign) one that a sign clears; ("mux", key, if_one, if_zero) and ("not", bit) are
-            what they say. What takes many bits at once, such as a table, is ("opaque", bits, ..., LUTs by da4ml's cost)
-            and gives ("part", opaque, i).
+        nodes: By number, each after those that it takes. ("add", before, a, b, chain) is one position of a carry chain
+            and a bit of its result; before is the position below it, or the carry that comes in (1 in a subtraction,
+            "sub"), and ("chain", a, b, is_sub) holds the rows of bits that the whole chain adds. ("register", bit) is a
+            bit one cycle later, ("and", bit, sign) one that a sign clears; ("mux", key, if_one, if_zero) and ("not",
+            bit) are what they say. What takes many bits at once, such as a table, is ("opaque", bits, ..., LUTs by
+            da4ml's cost) and gives ("part", opaque, i).
         outputs: The bits behind the last registers.
         readers: How often each node is read by what reaches the output; 0 for a dead one.
-        length: How many positions of each chain are needed.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -80,28 +80,32 @@ class BitGraph:
         if start == len(a):
             return passed
         chain = self.node("chain", tuple(a[start:]), tuple(b[start:]), is_sub)
-        return passed + [self.node("sum", chain, i) for i in range(len(a) - start)]
+        before = int(is_sub)
+        for x, y in zip(a[start:], b[start:], strict=True):
+            before = self.node("sub" if is_sub else "add", before, x, y, chain)
+            passed.append(before)
+        return passed
 
     def _find_what_is_read(self) -> None:
-        """Find which nodes reach the output, how often each is read, and how far up each chain is needed."""
+        """Count how often each node is read, from the outputs back to the inputs."""
         self.readers: Counter[int] = Counter(self.outputs)
-        self.length: dict[int, int] = {}
         for number in range(len(self.nodes) - 1, 1, -1):
             if self.readers[number]:
-                if self.nodes[number][0] == "sum":
-                    _, chain, i = self.nodes[number]
-                    self.length[chain] = max(self.length.get(chain, 0), i + 1)
                 self.readers.update(source for source in self.sources(number) if source > 1)
 
     def sources(self, number: int) -> Iterable[int]:
-        """Return the nodes that a node takes: of a chain, those up to its highest bit that is read."""
+        """Return the nodes that a node takes."""
         kind, *fields = self.nodes[number]
-        if kind == "chain":
-            length = self.length[number]
-            return fields[0][:length] + fields[1][:length]
-        if kind == "opaque":
-            return fields[0]
-        return () if kind in ("input", "constant") else fields[:1] if kind in ("sum", "part") else fields
+        match kind:
+            case "input" | "constant":
+                return ()
+            case "opaque":
+                return fields[0]
+            case "part":
+                return fields[:1]
+            case "add" | "sub":
+                return fields[:3]
+        return fields
 
     def living(self) -> Iterator[tuple[int, Node]]:
         """Yield every node that reaches the output, with its number, in order."""

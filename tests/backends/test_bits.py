@@ -21,6 +21,7 @@ def kernel_of(network, cutoff=3):
 def evaluate(graph, kernel, mantissas):
     """Return the output mantissas (vectors, outputs) that the graph's bits say."""
     bits = [np.zeros(len(mantissas), int), np.ones(len(mantissas), int)]
+    carries = {}
     for kind, *fields in graph.nodes[2:]:
         match kind:
             case "input":
@@ -35,10 +36,13 @@ def evaluate(graph, kernel, mantissas):
             case "mux":
                 bits.append(np.where(bits[fields[0]], bits[fields[1]], bits[fields[2]]))
             case "chain":
-                a, b = (sum(bits[bit].astype(object) << i for i, bit in enumerate(row)) for row in fields[:2])
-                bits.append(a - b if fields[2] else a + b)
-            case "sum":
-                bits.append((bits[fields[0]] >> fields[1] & 1).astype(int))
+                bits.append(None)
+            case "add" | "sub":
+                before, a, b, _ = fields
+                carry = carries.get(before, before)
+                total = bits[a] + (1 - bits[b] if kind == "sub" else bits[b]) + carry
+                carries[len(bits)] = total >> 1
+                bits.append(total & 1)
             case _:
                 assume(False)
     results, position = [], 0
@@ -91,4 +95,7 @@ def test_a_chain_begins_where_a_carry_can_arise(is_sub):
     a, b = [graph.node("input", 9, i) for i in range(4)], [0, 0, *(graph.node("input", 8, i) for i in range(2))]
     bits = graph.add(a, b, is_sub)
     assert bits[:2] == a[:2]
-    assert graph.nodes[graph.nodes[bits[2]][1]] == ("chain", tuple(a[2:]), tuple(b[2:]), is_sub)
+    kind, chain = "sub" if is_sub else "add", graph.node("chain", tuple(a[2:]), tuple(b[2:]), is_sub)
+    assert graph.nodes[bits[2]] == (kind, int(is_sub), a[2], b[2], chain)
+    assert graph.nodes[bits[3]] == (kind, bits[2], a[3], b[3], chain)
+    assert graph.add(a, b, is_sub) == bits

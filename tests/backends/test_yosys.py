@@ -6,7 +6,7 @@ import stat
 import numpy as np
 import pytest
 
-from codesign.backends import da4ml, verilator, yosys
+from codesign.backends import calibrated, da4ml, verilator, yosys
 from codesign.core.build import BuildPlan
 from codesign.core.errors import InvalidValueError, ToolError
 from codesign.core.fixed_point import FixedPoint, Rounding
@@ -131,6 +131,9 @@ def test_the_synthesized_netlist_equals_the_emulator(family, tmp_path):
     assert resources.lut > 50
     assert resources.ff > 50
     assert (resources.dsp, resources.bram) == (0, 0)
+    expected = calibrated.estimate(network, family, cutoff=3)
+    assert abs(expected.ff.value - resources.ff) <= 2
+    assert expected.lut.low <= resources.lut <= expected.lut.high
     vectors = vectors_for(network, 500)
     outputs = verilator.simulate(yosys.netlist(rtl, folder), network, vectors, 7, tmp_path / "netlist").outputs
     assert np.array_equal(outputs, network.emulate(vectors))
