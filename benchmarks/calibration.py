@@ -25,6 +25,7 @@ from codesign.core.build import Resources
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
 COVERAGE = 0.9
+LEAST_ROUTED = 10  # with fewer designs there is no calibration on place and route
 LUT_TERMS = {"xcup": ("chain", "gates"), "ecp5": ("chain", "gates", "narrow")}
 PERIOD_TERMS = ("depth", "one")
 
@@ -145,7 +146,7 @@ def main() -> None:
             table[f"{name.upper()}, {target}"]["adder_graph_scaled_mape_percent"] = _raw(data, name)
         families[target] = {"lut": lut, "ff": ff}
         routed = [row for row in data if row.routed]
-        if routed:
+        if len(routed) >= LEAST_ROUTED:
             routed_lut, table["LUT routed, ecp5"] = judge(
                 routed, Fit("fixed", LUT_TERMS[target], lambda row: row.routed.lut)
             )

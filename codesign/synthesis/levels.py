@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codesign.backends import nextpnr, vitis, vivado, yosys
+from codesign.backends import calibrated, da4ml, hls_estimate, nextpnr, vitis, vivado, yosys
 from codesign.core.board import Board
 from codesign.core.build import BuildPlan, Resources
 from codesign.core.errors import ToolError
+from codesign.core.integer_network import IntegerNetwork
 from codesign.core.run import Tool, run_plan
 
 YOSYS_LIMIT_LUT = 60_000  # a larger design takes hours
@@ -75,6 +77,19 @@ def measure(
     if board.family in vivado.FAMILIES and _is_found(vivado.find_tool):
         progress(f"Vivado: about {lut:,.0f} LUTs")
         yield _attempt(_by_vivado, rtl, board, clock_ns, folder / "vivado")
+
+
+def estimates(network: IntegerNetwork, board: Board, clock_ns: float) -> dict[str, str]:
+    """Return estimates beside the one that the search minimizes, as reports: text by file name.
+
+    `hls_estimate.json` is of the hls4ml project. `calibrated_estimate.json`, of the parallel RTL, is there for families
+    with a calibration.
+    """
+    reports = {"hls_estimate.json": hls_estimate.estimate(network, clock_ns).report()}
+    if board.family in calibrated.load()["families"]:
+        cutoff = da4ml.cutoff_for(board.family, clock_ns)
+        reports["calibrated_estimate.json"] = asdict(calibrated.estimate(network, board.family, cutoff))
+    return {name: json.dumps(report, indent=1) + "\n" for name, report in reports.items()}
 
 
 def measure_project(

@@ -1,15 +1,20 @@
 """Each level is reached on its own: what a tool cannot do is said, and costs no other level."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from codesign.backends import nextpnr, vitis, vivado, yosys
 from codesign.core import plugins
 from codesign.core.build import BuildPlan, Resources
 from codesign.core.errors import ToolError
+from codesign.core.fixed_point import FixedPoint
+from codesign.core.integer_network import IntegerNetwork
+from codesign.core.operations import Input, Linear
 from codesign.core.run import Tool
-from codesign.synthesis.levels import measure, measure_project
+from codesign.synthesis.levels import estimates, measure, measure_project
 
 FAKES = Path(__file__).parent.parent / "fake_tools"
 RTL = BuildPlan("adder_axis", {"adder_axis.v": "module adder_axis; endmodule"})
@@ -45,6 +50,21 @@ def estimate(lut=100.0):
 
 def measured(board, folder, **options):
     return list(measure(RTL, plugins.load_board(board), 20.0, options.pop("of", estimate()), folder, **options))
+
+
+@pytest.mark.parametrize(
+    ("board", "names"),
+    [("vu13p", {"hls_estimate.json", "calibrated_estimate.json"}), ("pynq_z2", {"hls_estimate.json"})],
+)
+def test_estimates_of_both_views_are_reports(board, names):
+    network = IntegerNetwork((
+        Input((), (2,), (FixedPoint(5, 2),)), Linear((0,), np.array([[3], [-5]]), np.array([1]), 3, 4),
+    ))  # fmt: skip
+    reports = {name: json.loads(text) for name, text in estimates(network, plugins.load_board(board), 5.0).items()}
+    assert set(reports) == names
+    assert reports["hls_estimate.json"]["total"]["lut"] == [20, 10, 40]  # four digits of five bits
+    if "calibrated_estimate.json" in reports:
+        assert reports["calibrated_estimate.json"]["resources"]["level"] == "estimate"
 
 
 def test_an_ecp5_design_is_synthesized_and_routed(install, tmp_path):
