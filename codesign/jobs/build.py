@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from codesign.core.firmware import Firmware
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.task import Data, Task
 from codesign.core.trial import Trial
+from codesign.jobs.context import work_folder
 from codesign.synthesis.bundle import interface_of, write_bundle
 from codesign.synthesis.synthesize import synthesize
 from codesign.synthesis.vectors import golden_vectors
@@ -31,6 +33,8 @@ def make_firmware(
     vectors: int,
     folder: Path,
     provenance: Mapping[str, Any],
+    dataflow: str = "auto",
+    workers: int = 2,
 ) -> tuple[Path, Firmware]:
     """Return the folder of a finished bundle and its manifest. This is where the test split is touched, once.
 
@@ -42,14 +46,27 @@ def make_firmware(
         board: Where it shall run.
         clock_ns: Clock period; 0 for the board's.
         vectors: Golden vectors from validation data, edge rows beside them.
-        folder: Where views are built.
+        folder: Where the bundle is put together; views are built beside it, where later runs find them.
         provenance: Runs and seeds.
+        dataflow: "auto", "parallel" or "streaming".
+        workers: Views built at once.
 
     Raises:
         UnsupportedError: The network does not fit the board or cannot be built.
     """
     golden = golden_vectors(network, data.validation.inputs, vectors)
-    result = synthesize(network, board, clock_ns, folder, golden, name=task.slug, progress=print)
+    progress = partial(print, f"{task.slug} {trial.number}:", flush=True)
+    result = synthesize(
+        network,
+        board,
+        clock_ns,
+        views_folder(network, board, clock_ns, dataflow),
+        golden,
+        name=task.slug,
+        dataflow=dataflow,
+        workers=workers,
+        progress=progress,
+    )
     test = task.score(network.predict(data.test.inputs), data.test.targets)
     metrics = dict(trial.metrics) | {f"test_{key}": float(value) for key, value in test.items()}
     for resources in result.resources:
@@ -59,6 +76,7 @@ def make_firmware(
         "ii": result.timing.ii,
         "latency_ns": result.timing.latency_ns,
     }
+    folder.mkdir(parents=True, exist_ok=True)
     qonnx.write(network, folder / "network.qonnx.onnx")
     project = hls4ml.plan(network, task.slug, part=board.part, clock_ns=board.with_clock(clock_ns))
     files: dict[str, Path | str | bytes] = dict(result.files)
@@ -72,7 +90,9 @@ def make_firmware(
         name=task.slug,
         task=task.name,
         board=board.name,
-        interface=interface_of(network, task.input_meaning, task.output_meaning, data.preprocessing),
+        interface=interface_of(
+            network, task.input_meaning, task.output_meaning, data.preprocessing, result.dataflow, result.beats
+        ),
         timing=result.timing,
         resources=result.resources,
         evidence=result.evidence,
@@ -98,3 +118,8 @@ def make_firmware(
         },
     )
     return bundle, firmware
+
+
+def views_folder(network: IntegerNetwork, board: Board, clock_ns: float, dataflow: str) -> Path:
+    """Return where the views of a network for a board are built: the same for every run, so that none builds twice."""
+    return work_folder("views") / f"{network.digest[:16]}-{board.name}-{board.with_clock(clock_ns):g}ns-{dataflow}"

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import asdict, dataclass
 
 from codesign.core.build import require_exact
-from codesign.core.errors import TrackingError
+from codesign.core.errors import CodesignError, TrackingError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.plugins import load_board
 from codesign.stages.options import StageOptions, option, run_as_command
@@ -19,8 +19,10 @@ class Synthesize(StageOptions):
     from_run: str = option("", "id of the compression run to take networks from (empty: the newest finished one)")
     board: str = option("vu13p", "a file in codesign/boards")
     clock_ns: float = option(0.0, "clock period in nanoseconds (0: the board's)", minimum=0)
+    dataflow: str = option("auto", "how the RTL is laid out", choices=("auto", "parallel", "streaming"))
     candidates: int = option(1, "members of the compression front to be built", minimum=1)
     vectors: int = option(2000, "golden vectors that every view must reproduce", minimum=1000)
+    workers: int = option(2, "views that are built at the same time", minimum=1)
 
 
 def run(options: Synthesize) -> str:
@@ -28,7 +30,7 @@ def run(options: Synthesize) -> str:
 
     Raises:
         CodesignError: A parameter names something that does not exist, a network does not fit, or a tool is missing.
-        ExactnessError: A view differs from the emulator; nothing is promoted.
+        ExactnessError: A view differs from the emulator; that network is not registered. The others are, before this.
     """
     from codesign.core.pareto import front, spread
     from codesign.jobs.build import make_firmware
@@ -47,32 +49,33 @@ def run(options: Synthesize) -> str:
             f"The compression run {source.id} has no feasible network; loosen the limits or compress more."
         )
     with runs.start_stage("synthesize", task.name, asdict(options) | {"from_run": source.id}) as tracked:
-        folder = work_folder(tracked.id)
+        folder, failures = work_folder(tracked.id), []
+        given = {"search": search.id, "compression": source.id, "synthesis": tracked.id, "seed": options.seed}
         for trial in spread(best, objectives, options.candidates):
-            network = IntegerNetwork.load(lookup.download(source.id, f"front/{trial.number}", folder / "networks"))
-            bundle, firmware = make_firmware(
-                network,
-                trial,
-                task,
-                data,
-                board,
-                options.clock_ns,
-                options.vectors,
-                folder / f"build-{trial.number}",
-                {"search": search.id, "compression": source.id, "synthesis": tracked.id, "seed": options.seed},
-            )
-            tracked.log_folder(bundle, f"firmware/{trial.number}")
-            tracked.log_metrics(dict(firmware.metrics), step=trial.number)
-            tracked.log_table(f"evidence-{trial.number}", [asdict(e) for e in firmware.evidence])
-            tracked.log_table(f"resources-{trial.number}", [asdict(r) for r in firmware.resources])
-            tracked.describe((bundle / "README.md").read_text())
-            require_exact(firmware.evidence)
+            try:
+                network = IntegerNetwork.load(lookup.download(source.id, f"front/{trial.number}", folder / "networks"))
+                place = folder / f"build-{trial.number}"
+                bundle, firmware = make_firmware(
+                    network, trial, task, data, board, options.clock_ns, options.vectors, place, given,
+                    options.dataflow, options.workers,
+                )  # fmt: skip
+                tracked.log_folder(bundle, f"firmware/{trial.number}")
+                tracked.log_metrics(dict(firmware.metrics), step=trial.number)
+                tracked.log_table(f"evidence-{trial.number}", [asdict(e) for e in firmware.evidence])
+                tracked.log_table(f"resources-{trial.number}", [asdict(r) for r in firmware.resources])
+                tracked.describe((bundle / "README.md").read_text())
+                require_exact(firmware.evidence)
+            except CodesignError as error:  # it costs this network, and no other
+                failures.append(error)
+                continue
             tracked.flush()
             version = registry.register_bundle(bundle, firmware, tracked.id)
             if firmware.is_ready:
                 registry.promote(firmware.name, version, objectives[0])
             state = "FPGA-ready" if firmware.is_ready else "registered, not promoted"
             print(f"{firmware.name} version {version}: {state}")
+        if failures:
+            raise failures[0]
     shutil.rmtree(folder)
     return tracked.id
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from codesign.core.build import Evidence, Resources, Timing
+from codesign.core.bus import bus_bits
 from codesign.core.errors import InvalidValueError
 from codesign.core.firmware import MANIFEST, Firmware, hash_files
 from codesign.core.integer_network import IntegerNetwork
@@ -97,9 +99,29 @@ def interface_of(
     input_meaning: Sequence[str],
     output_meaning: Sequence[str],
     preprocessing: Mapping[str, Any],
+    dataflow: str = "parallel",
+    beats: int = 1,
 ) -> dict[str, Any]:
-    """Return what a host must know to use the network: shapes, formats, meaning, and what it does before."""
+    """Return what a host must know to use the network: shapes, formats, meaning, streams, and what it does before.
+
+    Args:
+        network: The network.
+        input_meaning: What the entries of the input's last axis are.
+        output_meaning: What the outputs are.
+        preprocessing: What the host does with raw data.
+        dataflow: "parallel" or "streaming".
+        beats: Beats of the input stream that make a sample: equal parts in the order of the tensor, each laid out as
+            `codesign.core.bus` says. A result is one beat.
+    """
+    elements = math.prod(network.input_shape) // beats
     return {
+        "stream": {
+            "dataflow": dataflow,
+            "input_beats": beats,
+            "input_bits": bus_bits((elements,), network.ranges[0].format().width),
+            "output_beats": 1,
+            "output_bits": bus_bits(network.output_shape, network.output_format.width),
+        },
         "input": {
             "shape": list(network.input_shape),
             "formats": [str(f) for f in network.input.formats],
@@ -140,7 +162,7 @@ def _count(number: float | None) -> str:
 
 
 def _readme(firmware: Firmware, vectors: int) -> str:
-    timing = firmware.timing
+    timing, stream = firmware.timing, firmware.interface["stream"]
     counted = "counted in an RTL simulation" if timing.is_simulated else "estimated"
     resources = "\n".join(
         f"| {r.level} | {r.tool} | {_count(r.lut)} | {_count(r.ff)} | {_count(r.dsp)} | {_count(r.bram)} |"
@@ -155,6 +177,8 @@ def _readme(firmware: Firmware, vectors: int) -> str:
 
 Firmware of a neural network for the task `{firmware.task}`. Latency {timing.latency_cycles} cycles
 ({timing.latency_ns:.4g} ns at a clock of {timing.clock_ns:g} ns), a new input every {timing.ii} cycle(s), {counted}.
+Dataflow {stream["dataflow"]}: an input comes in {stream["input_beats"]} beat(s) of {stream["input_bits"]} bits, a
+result goes in one beat of {stream["output_bits"]} bits.
 
 | metric | value |
 |---|---|

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from codesign.core.errors import CodesignError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.synthesis.vectors import GoldenVectors
 
-Simulate = Callable[[IntegerNetwork, np.ndarray, Path], np.ndarray]
+Measured = tuple[np.ndarray, Mapping[str, float]]  # outputs, and what else was counted
+Simulate = Callable[[IntegerNetwork, np.ndarray, Path], np.ndarray | Measured]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class View:
     Attributes:
         name: qonnx, hls4ml, rtl or netlist.
         tool: Program and version that runs it.
-        simulate: Returns output mantissas for a network, input mantissas and a folder to build in.
+        simulate: Returns output mantissas for a network, input mantissas and a folder to build in; beside them, if it
+            likes, what else it counted.
         locate: Like `simulate`, for the network cut off after some step, to find the step where a view goes astray.
     """
 
@@ -48,27 +50,31 @@ def compare(view: str, tool: str, expected: np.ndarray, received: np.ndarray) ->
     return Evidence(view, tool, len(expected), len(rows), text)
 
 
-def check_views(
-    network: IntegerNetwork, golden: GoldenVectors, views: Iterable[View], folder: Path
-) -> Iterator[Evidence]:
-    """Run each view on the golden vectors and yield its evidence; a view that fails does not stop the next.
+def check_view(network: IntegerNetwork, golden: GoldenVectors, view: View, folder: Path) -> Evidence:
+    """Return the evidence of a view on the golden vectors; it is built in a folder of its own inside of `folder`.
 
     A view that cannot be built or run yields evidence of no vectors, which is not exact, with the reason. Where a view
     differs and can be cut off, the evidence names the first step of the network whose result differs.
     """
-    for view in views:
-        try:
-            received = view.simulate(network, golden.inputs, folder / view.name)
-        except CodesignError as error:
-            yield Evidence(view.name, view.tool, 0, 0, f"the view could not be run: {error}")
-            continue
-        found = compare(view.name, view.tool, golden.outputs, received)
-        if found.mismatches and view.locate:
-            wrong = first_wrong_step(network, golden.inputs, view.locate, folder / f"{view.name}_steps")
-            found = Evidence(
-                found.view, found.tool, found.vectors, found.mismatches, f"{found.first_mismatch}; {wrong}"
-            )
-        yield found
+    try:
+        outputs, details = _run(view.simulate, network, golden.inputs, folder / view.name)
+    except CodesignError as error:
+        return failed(view, error)
+    found = replace(compare(view.name, view.tool, golden.outputs, outputs), details=details)
+    if found.mismatches and view.locate:
+        wrong = first_wrong_step(network, golden.inputs, view.locate, folder / f"{view.name}_steps")
+        found = replace(found, first_mismatch=f"{found.first_mismatch}; {wrong}")
+    return found
+
+
+def failed(view: View, error: BaseException) -> Evidence:
+    """Return the evidence of a view that could not be run."""
+    return Evidence(view.name, view.tool, 0, 0, f"the view could not be run: {error}")
+
+
+def _run(simulate: Simulate, network: IntegerNetwork, inputs: np.ndarray, folder: Path) -> Measured:
+    received = simulate(network, inputs, folder)
+    return received if isinstance(received, tuple) else (received, {})
 
 
 def first_wrong_step(network: IntegerNetwork, inputs: np.ndarray, simulate: Simulate, folder: Path) -> str:
@@ -77,7 +83,8 @@ def first_wrong_step(network: IntegerNetwork, inputs: np.ndarray, simulate: Simu
         part = IntegerNetwork(network.operations[: i + 1])
         kind = type(network.operations[i]).__name__
         try:
-            found = compare("", "", part.emulate(inputs), simulate(part, inputs, folder / str(i)))
+            outputs, _ = _run(simulate, part, inputs, folder / str(i))
+            found = compare("", "", part.emulate(inputs), outputs)
         except CodesignError as error:
             return f"no step before {i} ({kind}) differs, where the search ended: {error}"
         if found.mismatches:

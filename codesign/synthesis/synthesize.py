@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from codesign.backends import da4ml, verilator
+from codesign.backends import verilator
 from codesign.core.board import Board
 from codesign.core.build import BuildPlan, Evidence, Resources, Timing
 from codesign.core.errors import ToolError, UnsupportedError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.synthesis import levels
-from codesign.synthesis.evidence import View, check_views
+from codesign.synthesis.apart import run_apart
+from codesign.synthesis.dataflow import choose
+from codesign.synthesis.evidence import View, check_view, failed
+from codesign.synthesis.rtl import RtlSteps, RtlView
 from codesign.synthesis.vectors import GoldenVectors
 
-STALL_SEEDS = (1, 2)  # the RTL runs once without stalls, where timing is counted, and once with each of these
 NETLIST_LIMIT_LUT = 3_000  # a netlist is simulated gate by gate, and its C++ compiles slowly
 
 
@@ -31,6 +32,8 @@ class SynthesisResult:
         resources: One record for each level reached, the estimate first.
         timing: Counted in the RTL simulation, or the estimate if that could not run (`Timing.is_simulated` tells).
         evidence: One record for each view.
+        dataflow: "parallel" or "streaming".
+        beats: Beats of the input stream that make a sample.
         rtl: The Verilog, as plan.
         files: Text to go into the bundle, by path: Verilog and reports.
         skipped: What was left out, and why, one sentence each.
@@ -39,6 +42,8 @@ class SynthesisResult:
     resources: tuple[Resources, ...]
     timing: Timing
     evidence: tuple[Evidence, ...]
+    dataflow: str
+    beats: int
     rtl: BuildPlan
     files: Mapping[str, str]
     skipped: tuple[str, ...]
@@ -70,12 +75,15 @@ def synthesize(
     vectors: GoldenVectors,
     *,
     name: str = "network",
+    dataflow: str = "auto",
     more_views: Sequence[View] | None = None,
+    workers: int = 2,
     progress: Callable[[str], None] = lambda text: None,
 ) -> SynthesisResult:
     """Build a network for a board and prove that every view of it equals the emulator.
 
-    What `folder` holds already, finished and of the same digest, is not built again.
+    Each view is built and run in a process of its own, and so are the tools that measure resources. What `folder` holds
+    already, finished and of the same digest, is not built again.
 
     Args:
         network: The network.
@@ -84,42 +92,95 @@ def synthesize(
         folder: Where views are built, each in a folder of its own.
         vectors: Golden vectors.
         name: Name of the design.
+        dataflow: "auto", "parallel" or "streaming".
         more_views: Views beside RTL and netlist; None for QONNX and hls4ml.
-        progress: Called with a few words before each step.
+        workers: Processes at a time.
+        progress: Called with a few words whenever something begins or ends.
 
     Raises:
         UnsupportedError: The network cannot be built as RTL, or its estimate exceeds the board.
     """
     clock_ns = board.with_clock(clock_ns)
-    cutoff = da4ml.cutoff_for(board.family, clock_ns)
-    estimate, timing = da4ml.estimate(network, cutoff, clock_ns)
+    layout = choose(network, board, clock_ns, dataflow)
+    estimate, timing = layout.estimate(network, clock_ns)
     require_fit(estimate, board)
     assert estimate.lut is not None
-    rtl = da4ml.plan(network, name, cutoff)
-    rtl_view = _RtlView(rtl, clock_ns)
+    progress(f"{layout.kind}: {estimate.lut:,.0f} LUT (estimate), II {timing.ii}, {timing.latency_ns:,.0f} ns")
+    rtl, beats = layout.plan(network, name), layout.beats(network)
     views = [*(software_views(network, board, clock_ns, name) if more_views is None else more_views)]
-    resources, skipped = [estimate], []
-    files = {f"rtl/{path}": text for path, text in rtl.files.items()}
-    simulator = ""
+    skipped, simulator = [], ""
     try:
         simulator = verilator.find_tool().version
-        views.append(View("rtl", simulator, rtl_view, lambda n, x, _: da4ml.interpret(n, x)))
+        views.append(View("rtl", simulator, RtlView(rtl, beats), RtlSteps(layout)))
     except ToolError as error:
         skipped.append(str(error))
     with_netlist = bool(simulator) and estimate.lut <= NETLIST_LIMIT_LUT
-    for level in levels.measure(rtl, board, clock_ns, estimate, folder, with_netlist=with_netlist, progress=progress):
-        resources += level.resources
-        files |= {f"reports/{name}": text for name, text in level.reports.items()}
-        skipped += [level.skipped] if level.skipped else []
-        if level.netlist:
-            tools = f"{level.resources[0].tool}, {simulator}"
-            views.append(View("netlist", tools, _RtlView(level.netlist, clock_ns)))
-    evidence = []
-    for view in views:
-        progress(f"{view.name}: {len(vectors)} vectors")
-        evidence += check_views(network, vectors, [view], folder)
-    timing = rtl_view.timing or timing
-    return SynthesisResult(tuple(resources), timing, tuple(evidence), rtl, files, tuple(skipped))
+    tools = partial(_measure, rtl, board, clock_ns, estimate, folder, with_netlist)
+    progress(f"building {', '.join(view.name for view in views)} and measuring resources, {workers} at a time")
+    prove = partial(_prove, network, vectors, folder, workers, progress)
+    evidence, reached = prove(views, tools)
+    netlists = [
+        View("netlist", f"{level.resources[0].tool}, {simulator}", RtlView(level.netlist, beats))
+        for level in reached
+        if level.netlist
+    ]
+    evidence |= prove(netlists)[0]
+    counted = evidence.get("rtl")
+    if counted and counted.details:
+        cycles, ii = (int(counted.details[key]) for key in ("latency_cycles", "ii"))
+        timing = Timing(cycles, ii, clock_ns, is_simulated=True)
+    files = {f"rtl/{path}": text for path, text in rtl.files.items()}
+    files |= {f"reports/{path}": text for level in reached for path, text in level.reports.items()}
+    return SynthesisResult(
+        (estimate, *(resources for level in reached for resources in level.resources)),
+        timing,
+        tuple(evidence[view.name] for view in [*views, *netlists]),
+        layout.kind,
+        beats,
+        rtl,
+        files,
+        (*skipped, *(level.skipped for level in reached if level.skipped)),
+    )
+
+
+def _prove(
+    network: IntegerNetwork,
+    vectors: GoldenVectors,
+    folder: Path,
+    workers: int,
+    progress: Callable[[str], None],
+    views: Sequence[View],
+    tools: Callable[[], list[levels.Level]] | None = None,
+) -> tuple[dict[str, Evidence], list[levels.Level]]:
+    """Run views and the tools that measure resources apart, and return the evidence by view, and levels."""
+    evidence, reached = {}, []
+    by_name = {view.name: view for view in views}
+    jobs: dict[str, Callable[[], Any]] = {v.name: partial(check_view, network, vectors, v, folder) for v in views}
+    for name, future in run_apart(jobs | ({"resources": tools} if tools else {}), workers):
+        error = future.exception()
+        if name in by_name:
+            evidence[name] = failed(by_name[name], error) if error else future.result()
+            progress(f"{name}: {_told(evidence[name])}")
+        else:
+            reached = [levels.Level(skipped=f"Measuring resources failed: {error}.")] if error else future.result()
+            progress(f"{name}: {'; '.join(map(_level, reached))}")
+    return evidence, reached
+
+
+def _measure(
+    rtl: BuildPlan, board: Board, clock_ns: float, estimate: Resources, folder: Path, with_netlist: bool
+) -> list[levels.Level]:
+    return list(levels.measure(rtl, board, clock_ns, estimate, folder, with_netlist=with_netlist))
+
+
+def _told(found: Evidence) -> str:
+    if not found.vectors:
+        return found.first_mismatch
+    return f"{found.vectors:,} vectors, {found.mismatches:,} mismatches"
+
+
+def _level(level: levels.Level) -> str:
+    return level.skipped or "; ".join(f"{r.lut:,.0f} LUT ({r.level})" for r in level.resources)
 
 
 def software_views(network: IntegerNetwork, board: Board, clock_ns: float, name: str) -> list[View]:
@@ -131,20 +192,3 @@ def software_views(network: IntegerNetwork, board: Board, clock_ns: float, name:
         View("qonnx", f"qonnx {metadata.version('qonnx')}", qonnx.simulate, qonnx.simulate),
         View("hls4ml", f"hls4ml {metadata.version('hls4ml')}", shipped, hls4ml.simulate),
     ]
-
-
-class _RtlView:
-    """Simulates Verilog without stalls and with them; any run that differs from the first is what the view returns."""
-
-    def __init__(self, rtl: BuildPlan, clock_ns: float) -> None:
-        self.rtl, self.clock_ns = rtl, clock_ns
-        self.timing: Timing | None = None
-
-    def __call__(self, network: IntegerNetwork, mantissas: np.ndarray, folder: Path) -> np.ndarray:
-        free = verilator.simulate(self.rtl, network, mantissas, 0, folder)
-        self.timing = Timing(free.latency_cycles, free.ii, self.clock_ns, is_simulated=True)
-        for seed in STALL_SEEDS:
-            stalled = verilator.simulate(self.rtl, network, mantissas, seed, folder)
-            if not np.array_equal(stalled.outputs, free.outputs):
-                return stalled.outputs
-        return free.outputs

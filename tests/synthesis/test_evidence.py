@@ -9,7 +9,7 @@ from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, Linear, Quantize, Relu
-from codesign.synthesis.evidence import View, check_views, compare
+from codesign.synthesis.evidence import View, check_view, compare
 from codesign.synthesis.vectors import golden_vectors
 
 
@@ -61,14 +61,14 @@ def test_another_shape_is_a_mismatch_of_everything():
 def test_views_that_agree_are_exact(tmp_path):
     net = network()
     views = [View("emulator", "numpy", emulated), View("graph", da4ml.TOOL, lambda n, x, _: da4ml.interpret(n, x))]
-    found = list(check_views(net, golden_vectors(net), views, tmp_path))
+    found = [check_view(net, golden_vectors(net), view, tmp_path) for view in views]
     assert [e.view for e in found] == ["emulator", "graph"]
     assert all(e.is_exact and e.vectors >= 1000 and not e.first_mismatch for e in found)
 
 
 def test_a_view_that_differs_names_the_step_where_it_goes_astray(tmp_path):
     net = network()
-    (found,) = check_views(net, golden_vectors(net), [View("bad", "tool", wrong_relu, wrong_relu)], tmp_path)
+    found = check_view(net, golden_vectors(net), View("bad", "tool", wrong_relu, wrong_relu), tmp_path)
     assert not found.is_exact
     assert found.mismatches > 0
     assert "first wrong is step 2 (Relu), vector " in found.first_mismatch
@@ -77,17 +77,24 @@ def test_a_view_that_differs_names_the_step_where_it_goes_astray(tmp_path):
 
 def test_one_flipped_weight_is_caught(tmp_path):
     net, other = network(3), network(4)
-    views = [View("other", "tool", lambda n, x, _: da4ml.interpret(other, x))]
-    (found,) = check_views(net, golden_vectors(net), views, tmp_path)
+    view = View("other", "tool", lambda n, x, _: da4ml.interpret(other, x))
+    found = check_view(net, golden_vectors(net), view, tmp_path)
     assert found.mismatches > 0
 
 
-def test_a_view_that_cannot_run_does_not_lose_the_others(tmp_path):
+def test_a_view_that_cannot_run_says_why(tmp_path):
     def refuse(part, mantissas, folder):
         raise UnsupportedError("Step 1 (Linear) is too odd.")
 
     net = network()
-    found = list(check_views(net, golden_vectors(net), [View("a", "t", refuse), View("b", "t", emulated)], tmp_path))
-    assert [e.is_exact for e in found] == [False, True]
-    assert found[0].vectors == 0
-    assert found[0].first_mismatch == "the view could not be run: Step 1 (Linear) is too odd."
+    found = check_view(net, golden_vectors(net), View("a", "t", refuse), tmp_path)
+    assert (found.vectors, found.is_exact) == (0, False)
+    assert found.first_mismatch == "the view could not be run: Step 1 (Linear) is too odd."
+
+
+def test_what_a_view_counts_beside_its_outputs_is_kept(tmp_path):
+    net = network()
+    view = View("rtl", "t", lambda n, x, _: (n.emulate(x), {"ii": 3.0}))
+    found = check_view(net, golden_vectors(net), view, tmp_path)
+    assert found.is_exact
+    assert found.details == {"ii": 3.0}
