@@ -8,6 +8,7 @@ slower for larger ones. Compiling a step takes tens of seconds, longer than many
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,7 @@ class TrainOptions:
         patience: Epochs without a better validation loss until training stops; 0 never stops.
         gradient_clip: Largest norm of the gradient; 0 does not clip.
         is_mixed_precision: Run the network in bfloat16 where torch holds that to be safe.
+        keeps_last: Take the weights of the last epoch, not those of the epoch with the lowest validation loss.
     """
 
     epochs: int = 10
@@ -58,6 +60,7 @@ class TrainOptions:
     patience: int = 0
     gradient_clip: float = 0.0
     is_mixed_precision: bool = False
+    keeps_last: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -108,6 +111,22 @@ class Resident(NamedTuple):
 _resident: dict[str, tuple[Data, Resident]] = {}
 
 
+class Teacher(NamedTuple):
+    """A trained network whose answers are learned beside the targets.
+
+    Its answers take the place of the targets in the task's own loss: as probabilities of classes, or as they are.
+
+    Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, arXiv 1503.02531, at temperature 1.
+
+    Attributes:
+        network: In eval mode.
+        share: Its part of the loss, from 0 to 1.
+    """
+
+    network: nn.Module
+    share: float
+
+
 def choose_device(device: str = "auto") -> torch.device:
     """Return the device of a name; "auto" is CUDA where there is one."""
     if device == "auto":
@@ -138,6 +157,7 @@ def train(
     seed: int,
     device: str = "auto",
     on_epoch: OnEpoch | None = None,
+    teacher: Teacher | None = None,
 ) -> TrainResult:
     """Fit `module` in place and leave it in eval mode on the CPU, with the weights of its best epoch.
 
@@ -149,6 +169,7 @@ def train(
         seed: Of the order of samples and of the augmentation; equal seeds give equal weights on the CPU.
         device: "auto", "cpu" or "cuda".
         on_epoch: Called with the epoch's number and its validation loss; returns True to stop.
+        teacher: Whose answers are learned beside the targets, or None.
 
     Raises:
         TrainingError: The loss became NaN or infinite.
@@ -158,6 +179,7 @@ def train(
     target = choose_device(device)
     resident = to_device(data, device)
     module.to(target)
+    taught = teacher and Teacher(copy.deepcopy(teacher.network).to(target).eval(), teacher.share)
     loss_of = LOSSES[task.loss]
     learning_rate = torch.tensor(options.learning_rate, device=target)
     history: list[Epoch] = []
@@ -175,7 +197,11 @@ def train(
                 learning_rate.fill_(rate_at(options, epoch * steps + step, options.epochs * steps))
                 inputs, targets = task.augment(*batch) if task.augment else batch
                 with torch.autocast(target.type, torch.bfloat16, enabled=options.is_mixed_precision):
-                    loss = loss_of(module(inputs), targets)
+                    outputs = module(inputs)
+                    loss = loss_of(outputs, targets)
+                    if taught:
+                        answers = _answers(taught, task, inputs)
+                        loss = torch.lerp(loss, loss_of(outputs, answers), taught.share)
                 optimizer.zero_grad(set_to_none=False)
                 loss.backward()
                 if options.gradient_clip:
@@ -190,7 +216,7 @@ def train(
                     f"rate, now {options.learning_rate:g}."
                 )
             history.append(losses)
-            if losses.validation_loss < best_loss:
+            if losses.validation_loss < best_loss or options.keeps_last:
                 best_epoch, best_loss, best_state = epoch, losses.validation_loss, _copy(module)
             if on_epoch and on_epoch(epoch, losses.validation_loss):
                 break
@@ -199,6 +225,12 @@ def train(
     module.load_state_dict(best_state)
     module.cpu().eval()
     return TrainResult(_copy(module), tuple(history), best_epoch, time.perf_counter() - started)
+
+
+@torch.no_grad()
+def _answers(teacher: Teacher, task: Task, inputs: Tensor) -> Tensor:
+    answers: Tensor = teacher.network(inputs)
+    return answers.softmax(-1) if task.loss == "cross_entropy" else answers
 
 
 def evaluate(module: nn.Module, resident: Resident, loss_of: Callable[[Tensor, Tensor], Tensor]) -> float:

@@ -52,7 +52,7 @@ def require_agreement(quantized: QuantizedNetwork, network: IntegerNetwork, inpu
     rounding = ops.Input | ops.Quantize | ops.Table
     theirs = [i for i, step in enumerate(network.operations) if isinstance(step, rounding)]
     for i, j in (*zip(mine, theirs, strict=True), (len(floats) - 1, len(integers) - 1)):
-        differs = floats[i].numpy() != integers[j].to_float()
+        differs = floats[i].flatten(1).numpy() != integers[j].to_float().reshape(len(inputs), -1)
         if differs.any():
             row = int(np.argwhere(differs)[0][0])
             raise ExactnessError(
@@ -76,7 +76,7 @@ class _Lowering:
             case Quantizer() if not inputs:
                 result = self.add(ops.Input((), self.input_shape, step.formats, step.rounding))
             case Quantizer():
-                result = self.add(ops.Quantize(inputs, step.formats, step.rounding))
+                result = self.narrow(step, inputs)
             case Quantized():
                 result = self.multiply(step, inputs)
             case Sum(axis=axis, keep=keep, mean_bits=mean_bits):
@@ -102,6 +102,13 @@ class _Lowering:
             case _:
                 raise UnsupportedError(f"A step {type(step).__name__} has no integer form; use the steps of quantize.")
         self.results.append(result)
+
+    def narrow(self, step: Quantizer, inputs: tuple[int, ...]) -> int:
+        if step.sharing != "element" or len(step.shape) == 1:
+            return self.add(ops.Quantize(inputs, step.formats, step.rounding))
+        row = self.add(ops.Reshape(inputs, (len(step.formats),)))
+        narrowed = self.add(ops.Quantize((row,), step.formats, step.rounding))
+        return self.add(ops.Reshape((narrowed,), step.shape))
 
     def multiply(self, step: Quantized, inputs: tuple[int, ...]) -> int:
         weight, bias, weight_fraction_bits = step.integers()

@@ -78,6 +78,11 @@ class QuantizedNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.trace(x)[-1]
 
+    def trace_inputs(self, x: Tensor) -> list[Tensor]:
+        """Return the first thing that each step takes."""
+        results = self.trace(x)
+        return [results[sources[0]] if sources else x for sources in self.wiring]
+
     def trace(self, x: Tensor) -> list[Tensor]:
         """Return the result of every step."""
         results = [self.steps[0](x)]

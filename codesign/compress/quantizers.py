@@ -14,51 +14,59 @@ import torch.nn.functional as F
 from brevitas.function.ops_ste import floor_ste, round_ste, tensor_clamp_ste
 from torch import Tensor, nn
 
+from codesign.compress.digits import WeightPrecision
+from codesign.compress.formats import ActivationPrecision, Sharing, columns
 from codesign.core.fixed_point import FixedPoint, Rounding
 
 COARSEST, FINEST = -24, 24  # fraction bits that calibration may choose
 
 
 class Quantizer(nn.Module):
-    """Rounds and saturates activations to fixed-point formats: one for all, or one per entry of the last axis.
+    """Rounds and saturates activations to fixed-point formats.
 
     Attributes:
-        bits: Width of every format.
+        bits: Width of every format that calibration chooses.
         is_signed: For each format; None until calibration where it depends on the data.
         rounding: Half-even at the input, where the host rounds; half-up inside, since it costs no hardware wherever the
             half can be part of a bias (see `lower`). On a Deep Sets jet network without training it reaches the
             accuracy of half-even (.577 and .573 at 6 bits; floor .516) at the cost of floor (39.6k LUT; half-even
             41.0k).
-        formats: Set by `calibrate`.
+        sharing: What shares a format: the whole "tensor", each "channel" (an entry of the last axis), or no "element".
+        precision: Learns how sensitive the loss is to each format, where formats are learned.
+        shape: Of an activation, without the batch; set by `calibrate`, as the formats are.
+        formats: One for all, for each entry of the last axis, or for each element in row-major order.
     """
 
     scale: Tensor
     low: Tensor
     high: Tensor
 
-    def __init__(self, bits: int, rounding: Rounding, *, is_signed: bool | None, is_per_entry: bool = False) -> None:
+    def __init__(self, bits: int, rounding: Rounding, *, is_signed: bool | None, sharing: Sharing = "tensor") -> None:
         super().__init__()
         self.bits = bits
         self.rounding = rounding
         self.is_signed = is_signed
-        self.is_per_entry = is_per_entry
+        self.sharing = sharing
+        self.precision: ActivationPrecision | None = None
+        self.shape: tuple[int, ...] = ()
         self.formats: tuple[FixedPoint, ...] = ()
         for name in ("scale", "low", "high"):
             self.register_buffer(name, torch.ones(()), persistent=False)
 
     def calibrate(self, x: Tensor) -> None:
         """Choose the formats that represent a sample of activations with the least mean squared error."""
-        columns = x.detach().reshape(-1, x.shape[-1] if self.is_per_entry else 1)
-        signed = [self.is_signed] * columns.shape[1] if self.is_signed is not None else (columns < 0).any(0).tolist()
-        highest = torch.tensor([float((1 << (self.bits - s)) - 1) for s in signed]).to(columns)
-        lowest = torch.tensor([-float(s << (self.bits - 1)) for s in signed]).to(columns)
-        fraction_bits = best_fraction_bits(columns, lowest, highest)
+        self.shape = tuple(x.shape[1:])
+        rows = columns(x.detach(), self.sharing)
+        signed = [self.is_signed] * rows.shape[1] if self.is_signed is not None else (rows < 0).any(0).tolist()
+        highest = torch.tensor([float((1 << (self.bits - s)) - 1) for s in signed]).to(rows)
+        lowest = torch.tensor([-float(s << (self.bits - 1)) for s in signed]).to(rows)
+        fraction_bits = best_fraction_bits(rows, lowest, highest)
         self.set_formats(
             [FixedPoint(self.bits, self.bits - f, s) for f, s in zip(fraction_bits.tolist(), signed, strict=True)]
         )
 
     def set_formats(self, formats: Sequence[FixedPoint]) -> None:
-        """Use these formats: one, or one per entry of the last axis."""
+        """Use these formats; as many as `sharing` asks for."""
         self.formats = tuple(formats)
         kind = {"dtype": self.scale.dtype, "device": self.scale.device}
         self.scale = torch.tensor([f.scale for f in formats], **kind)
@@ -66,9 +74,17 @@ class Quantizer(nn.Module):
         self.high = torch.tensor([f.maximum * f.scale for f in formats], **kind)
 
     def forward(self, x: Tensor) -> Tensor:
-        mantissa = x / self.scale
-        rounded = round_ste(mantissa) if self.rounding is Rounding.HALF_EVEN else floor_ste(mantissa + 0.5)
-        return torch.clamp(rounded * self.scale, self.low, self.high)
+        rows = x.flatten(1) if self.sharing == "element" else x
+        mantissa = rows / self.scale
+        match self.rounding:
+            case Rounding.HALF_EVEN:
+                mantissa = round_ste(mantissa)
+            case Rounding.HALF_UP:
+                mantissa = floor_ste(mantissa + 0.5)
+            case Rounding.FLOOR:
+                mantissa = floor_ste(mantissa)
+        y = torch.clamp(mantissa * self.scale, self.low, self.high).view(x.shape)
+        return y if self.precision is None else self.precision(y)
 
 
 class Quantized(nn.Module):
@@ -82,6 +98,7 @@ class Quantized(nn.Module):
         mask: 0 where a weight is pruned, else 1.
         weight_fraction_bits: int64 (outputs,), set by `calibrate`.
         input_fraction_bits: Grid of the input.
+        precision: Rounds the weights in place of `bits`, where precision is learned.
     """
 
     mask: Tensor
@@ -95,6 +112,7 @@ class Quantized(nn.Module):
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = nn.Parameter(bias.detach().clone())
         self.bits = bits
+        self.precision: WeightPrecision | None = None
         self.input_fraction_bits = 0
         self.register_buffer("mask", torch.ones_like(weight))
         for name in ("scale", "bias_scale", "limit", "weight_fraction_bits"):
@@ -108,20 +126,33 @@ class Quantized(nn.Module):
         # what is 2^bits smaller than the largest weights would vanish in the activations' common grid anyway
         coarsest = finest[rows.any(1)].min() if rows.any() else finest.new_zeros(())
         self.weight_fraction_bits = torch.where(rows.any(1), finest.clamp(max=coarsest + self.bits), coarsest)
-        self.input_fraction_bits = input_fraction_bits
         scale = torch.ldexp(torch.ones_like(self.bias), -self.weight_fraction_bits).detach()
-        self.bias_scale = scale * 2.0**-input_fraction_bits
         self.scale = scale.reshape(-1, *[1] * (self.weight.ndim - 1))
         self.limit = self.scale * highest[0]
+        self.set_input_grid(input_fraction_bits)
+
+    def set_input_grid(self, input_fraction_bits: int) -> None:
+        """Put the bias on the grid of the products with an input of so many fraction bits."""
+        self.input_fraction_bits = input_fraction_bits
+        self.bias_scale = self.scale.flatten() * 2.0**-input_fraction_bits
 
     def quantized_weight(self) -> Tensor:
         """Return the masked weights on their grids; symmetric, so that a weight and its negative cost the same."""
+        if self.precision is not None:
+            return self.precision(self.weight * self.mask, self.scale)
         rounded = round_ste(self.weight * self.mask / self.scale) * self.scale
         return tensor_clamp_ste(rounded, -self.limit, self.limit)
 
     def quantized_bias(self) -> Tensor:
         """Return the bias on the grid of the products."""
         return round_ste(self.bias / self.bias_scale) * self.bias_scale
+
+    def apply_to(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return what the layer computes of `x` with this weight and bias."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply_to(x, self.quantized_weight(), self.quantized_bias())
 
     def integers(self) -> tuple[np.ndarray, np.ndarray, int]:
         """Return the mantissas (int64) of weight and bias, and the fraction bits of the weight.
@@ -138,8 +169,8 @@ class Quantized(nn.Module):
 class QuantizedLinear(Quantized):
     """A dense layer over the last axis; `weight` is (outputs, inputs)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.quantized_weight(), self.quantized_bias())
+    def apply_to(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x, weight, bias)
 
 
 class QuantizedConv2d(Quantized):
@@ -149,9 +180,8 @@ class QuantizedConv2d(Quantized):
         super().__init__(weight, bias, bits)
         self.padding, self.stride = padding, stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 3, 1, 2)
-        y = F.conv2d(x, self.quantized_weight(), self.quantized_bias(), self.stride, self.padding)
+    def apply_to(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, self.stride, self.padding)
         return y.permute(0, 2, 3, 1)
 
 
@@ -165,8 +195,9 @@ class QuantizedAffine(Quantized):
         super().__init__(weight, bias, bits)
         self.view = (-1, *[1] * axes_after)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.quantized_weight().view(self.view) + self.quantized_bias().view(self.view)
+    def apply_to(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        y = x * weight.view(self.view)
+        return y if bias is None else y + bias.view(self.view)
 
 
 def best_fraction_bits(values: Tensor, low: Tensor, high: Tensor, candidates: int = 4) -> Tensor:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from codesign.core.errors import InvalidValueError
+from codesign.core.errors import CodesignError, InvalidValueError
 from codesign.core.recipe import CompressionRecipe
+from codesign.core.task import Data, Task
 from codesign.core.trial import Fidelity, Trial
+from codesign.jobs.context import load_task_and_data
+
+if TYPE_CHECKING:
+    from codesign.compress.compress import Checkpoint
+    from codesign.network import Network
+    from codesign.train import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Job:
         task: Reference of the task.
         model: Folder of the trained float network.
         candidate: The search trial it comes from.
+        tuning: Trainings by which hyperparameters are chosen before the candidate is trained anew; 0 takes it as it is.
         folder: Where each step leaves its files, in a folder of its own.
     """
 
@@ -30,6 +39,7 @@ class Job:
     model: Path
     recipe: CompressionRecipe
     candidate: Trial
+    tuning: int
     seed: int
     device: str
     folder: Path
@@ -58,28 +68,67 @@ def in_parallel(jobs: Sequence[Job], workers: int) -> Iterator[list[tuple[Trial,
 
 
 def run_job(job: Job) -> list[tuple[Trial, Path]]:
-    """Return a trial and the folder of its files for every step of a compression."""
+    """Return a trial and the folder of its files for every step of a compression.
+
+    If a step fails, the steps before it are kept, and the last trial returned holds the failure.
+    """
     import torch
 
-    from codesign.backends import qonnx
     from codesign.compress.compress import compress
-    from codesign.jobs.context import load_task_and_data
-    from codesign.jobs.evaluate import hardware_metrics
-    from codesign.network import load_network
-    from codesign.synthesis.vectors import golden_vectors
 
     torch.set_num_threads(1)
     task, data = load_task_and_data(job.task)
-    found = []
-    steps = compress(load_network(job.model), data, task, job.recipe, seed=job.seed, device=job.device)
-    for i, step in enumerate(steps):
-        folder = job.folder / f"step-{i}"
-        step.network.save(folder)
-        (folder / "architecture.json").write_text(step.architecture.to_json())
-        qonnx.write(step.network, folder / "network.qonnx.onnx")
-        golden_vectors(step.network, data.validation.inputs).save(folder / "golden.npz")
-        metrics = dict(step.metrics) | hardware_metrics(step.network, step.architecture, job.recipe.bits)
-        metrics |= {"bits": job.recipe.bits, "sparsity": step.sparsity, "search_trial": job.candidate.number}
+    found: list[tuple[Trial, Path]] = []
+    try:
+        network, options = _float_network(job, task, data)
+        for step in compress(network, data, task, job.recipe, seed=job.seed, device=job.device, options=options):
+            found.append(_finished(job, step, data))  # noqa: PERF401 - a later failure must not lose it
+    except CodesignError as error:
+        folder = job.folder / f"step-{len(found)}"
+        folder.mkdir(parents=True)
         fidelity = Fidelity(job.recipe.epochs)
-        found.append((Trial(i, step.architecture, job.seed, fidelity, metrics), folder))
+        failed = Trial(len(found), job.candidate.architecture, job.seed, fidelity, failure=str(error))
+        found.append((failed, folder))
     return found
+
+
+def _float_network(job: Job, task: Task, data: Data) -> tuple[Network, TrainOptions]:
+    """Return the candidate's network and the options that it is trained with from here on."""
+    from codesign import network, train
+    from codesign.search.tuning import tune
+
+    trained, options = network.load_network(job.model), train.TrainOptions()
+    if not job.tuning:
+        return trained, options
+
+    def loss_of(options: TrainOptions) -> float:
+        candidate = network.build(trained.architecture, job.seed)
+        result = train.train(candidate, data, task, options, seed=job.seed, device=job.device)
+        return min(epoch.validation_loss for epoch in result.history)
+
+    options = replace(options, epochs=job.candidate.fidelity.epochs)
+    options = tune(loss_of, options, job.tuning, job.seed)
+    trained = network.build(trained.architecture, job.seed)
+    train.train(trained, data, task, options, seed=job.seed, device=job.device)
+    return trained, options
+
+
+def _finished(job: Job, step: Checkpoint, data: Data) -> tuple[Trial, Path]:
+    """Write the files of a checkpoint and return its trial."""
+    from codesign.backends import qonnx
+    from codesign.jobs.evaluate import hardware_metrics
+    from codesign.synthesis.vectors import golden_vectors
+
+    folder = job.folder / f"step-{step.step}"
+    step.network.save(folder)
+    (folder / "architecture.json").write_text(step.architecture.to_json())
+    qonnx.write(step.network, folder / "network.qonnx.onnx")
+    golden_vectors(step.network, data.validation.inputs).save(folder / "golden.npz")
+    metrics = dict(step.metrics) | hardware_metrics(step.network, step.architecture, job.recipe.bits)
+    metrics |= {
+        "bits": job.recipe.bits,
+        "sparsity": step.sparsity,
+        "search_trial": job.candidate.number,
+        "train_seconds": step.train_seconds,
+    }
+    return Trial(step.step, step.architecture, job.seed, Fidelity(job.recipe.epochs), metrics), folder

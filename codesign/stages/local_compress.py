@@ -1,4 +1,4 @@
-"""Compress the best architectures of a search: quantization-aware training and pruning, down to integers."""
+"""Compress the best architectures of a search: quantization-aware training at ever lower cost, down to integers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 
-from codesign.core.recipe import CompressionRecipe
+from codesign.core.recipe import GRANULARITIES, METHODS, CompressionRecipe
 from codesign.core.trial import Trial
 from codesign.jobs.compress import Job, in_parallel, widths
 from codesign.stages.options import StageOptions, option, run_as_command
@@ -18,13 +18,36 @@ class LocalCompress(StageOptions):
 
     from_run: str = option("", "id of the search run to take candidates from (empty: the newest finished one)")
     candidates: int = option(2, "members of the front to be compressed", minimum=1)
-    epochs: int = option(4, "epochs of quantization-aware training in each pruning step", minimum=1)
-    bits: str = option("8,6", "widths of weights and activations to try")
-    pruning: str = option("magnitude", "what is removed", choices=("none", "magnitude", "structured"))
-    sparsity: float = option(0.6, "fraction of the weights or neurons removed in the end", minimum=0)
-    steps: int = option(3, "pruning steps, each with its own training", minimum=1)
+    method: str = option("learned", "learned precision, or one width and what is pruned", choices=METHODS)
+    bits: str = option("8", "widths of weights and activations to try (learned precision starts from them)")
+    granularity: str = option("single", "what shares a learned precision", choices=GRANULARITIES)
+    dataflow: str = option("parallel", "which hardware precision is learned for", choices=("parallel", "streaming"))
+    lut_target: float = option(0.0, "adder-graph cost that learned precision ends at (0: by sparsity)", minimum=0)
+    sparsity: float = option(0.9, "fraction of the LUTs, weights or neurons removed in the end", minimum=0)
+    steps: int = option(5, "steps that remove the same fraction of what remains, each with a training", minimum=1)
+    epochs: int = option(4, "epochs of quantization-aware training in each step", minimum=1)
+    learning_rate: float = option(5e-3, "learning rate at the start of each step")
+    rewinding: str = option("no", "start each training after pruning from the first weights", choices=("no", "yes"))
+    distillation: float = option(0.5, "share of the loss that compares with the float network's answers", minimum=0)
+    tuning: int = option(0, "trainings that tune the hyperparameters of each candidate before (0: none)", minimum=0)
     workers: int = option(2, "processes that compress at the same time", minimum=1)
     device: str = option("auto", "where to train: auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
+
+    def recipe(self, bits: int) -> CompressionRecipe:
+        """Return how to compress, starting from weights and activations of so many bits."""
+        return CompressionRecipe(
+            self.method,
+            bits,
+            self.granularity,
+            self.dataflow == "streaming",
+            self.sparsity,
+            self.lut_target,
+            self.steps,
+            self.epochs,
+            self.learning_rate,
+            self.rewinding == "yes",
+            self.distillation,
+        )
 
 
 def run(options: LocalCompress) -> str:
@@ -39,10 +62,7 @@ def run(options: LocalCompress) -> str:
     from codesign.tracking.summary import log_study
 
     task, data = load_task_and_data(options.task)
-    recipes = [
-        CompressionRecipe(b, options.pruning, options.sparsity, options.steps, options.epochs)
-        for b in widths(options.bits)
-    ]
+    recipes = [options.recipe(bits) for bits in widths(options.bits)]
     source = lookup.find_run("global_search", task.name, options.from_run)
     objectives = objectives_of(task, source.params.get("objectives", ""))
     candidates = spread(front(lookup.load_trials(source.id), objectives), objectives, options.candidates)
@@ -51,9 +71,8 @@ def run(options: LocalCompress) -> str:
         jobs: list[Job] = []
         for candidate, recipe in product(candidates, recipes):
             model = lookup.download(source.id, f"front/{candidate.number}", folder / "models")
-            jobs.append(
-                Job(task.name, model, recipe, candidate, options.seed, options.device, folder / f"job-{len(jobs)}")
-            )
+            job = folder / f"job-{len(jobs)}"
+            jobs.append(Job(task.name, model, recipe, candidate, options.tuning, options.seed, options.device, job))
         trials: list[Trial] = []
         for outcome in in_parallel(jobs, options.workers):
             for found, files in outcome:
