@@ -1,13 +1,17 @@
 """Compare search algorithms by the hypervolume they reach.
 
-The problems are the real search spaces of the tasks, with a cheap stand-in for training, and DTLZ2 with mixed
-variables.
+    python -m benchmarks.search [--seeds 10] [--trials 1000] [--problems synthetic,digits,jets] [--algorithms …]
 
-    python benchmarks/search.py [--seeds 3] [--trials 200] [--problems jets,bragg] [--algorithms portfolio,random]
+prints a table and writes `benchmarks/results/search.json`. Every method starts with the same random points. Optuna's
+samplers are compared where Optuna is installed (`pip install -e .[benchmark]`).
 
-prints a table and writes `benchmarks/results/search.json`. Optuna's samplers are compared where Optuna is installed.
-All methods start with the same random points. `jets` and `jets_limited` served to choose constants of the algorithms;
-`bragg`, `bragg_paper` and `dtlz2` did not.
+The problems: `synthetic`, the hierarchical space of the task bragg_peak, with a cheap stand-in for training and exact
+costs; `digits` and `jets`, tables of really trained networks (see `search_tables.py`); `dtlz2`, a standard one with
+mixed variables. `jets_synthetic` and `jets_synthetic_limited`, as `synthetic` for the space of the jet task, served to
+choose constants of the algorithms; no constant was chosen on the others.
+
+    python -m benchmarks.search --halving     successive halving on the digits table, at equal epochs
+    python -m benchmarks.search --timing      processor time of a suggestion with a long history
 """
 
 from __future__ import annotations
@@ -27,17 +31,27 @@ import numpy as np
 from hyperopt import Domain, Trials, hp
 from hyperopt.base import JOB_STATE_DONE
 
+from benchmarks import search_tables
 from codesign.core import plugins
 from codesign.core.architecture import Architecture
+from codesign.core.complexity import bops
+from codesign.core.hypervolume import box, hypervolume_of
 from codesign.core.layers import Activation, Conv2d, Layer, Linear, Norm, Parallel, Pool
 from codesign.core.pareto import hypervolume, is_non_dominated
 from codesign.core.space import SearchSpace
+from codesign.core.task import Objective
+from codesign.core.trial import Fidelity, Trial
 from codesign.search.encoding import Dimension, encoding_of
+from codesign.search.halving import Halving
 from codesign.search.space import to_hyperopt
+from codesign.search.study import run_study
 from codesign.search.suggest import STARTUP, trial_documents
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 CHECKPOINTS = (50, 100, 200, 400, 1000)
+DEFAULT = "portfolio"
+COSTS = (10, 20, 40, 60)  # of the halving table, in trainings in full
+TIMED = 100  # suggestions of the timing table
 Values = Mapping[str, Any]
 
 
@@ -51,12 +65,14 @@ class Problem:
         reference: Losses beyond which nothing counts; 0 is the best of each.
         is_checked_first: The violation is known before training, so that ours need not spend a trial on it. Optuna has
             no such check and spends one.
+        best: Hypervolume of the true front, where it is known: what is reached is then a fraction of it.
     """
 
     space: Any
     evaluate: Callable[[Values], tuple[np.ndarray, float]]
     reference: np.ndarray
     is_checked_first: bool = False
+    best: float | None = None
 
 
 # -- problems --
@@ -135,6 +151,30 @@ def dtlz2() -> Problem:
     return Problem(space, evaluate, np.full(3, 1.1))
 
 
+def of_table(name: str, worst_error: float) -> Problem:
+    """Return the problem of a table of trained networks: error, logarithm of the bit operations at 8 bits, layers.
+
+    Both costs reach from 0 to 1 over the table, the error from the best to `worst_error`.
+    """
+    table = search_tables.read(name)
+    architectures = [table.space.fill_from(choices) for choices in table.choices]
+    errors = np.nan_to_num(table.errors[:, -1], nan=1.0)
+    operations = np.log([bops(a, 8) for a in architectures])
+    depth = np.array([sum(isinstance(layer, Linear) for layer in a.layers) for a in architectures])
+    columns = (errors, errors.min(), worst_error), (operations, *_ends(operations)), (depth, 0, depth.max() + 1)
+    losses = np.column_stack([(column - low) / (high - low) for column, low, high in columns])
+    best = hypervolume(losses, np.ones(3))
+
+    def evaluate(values: Values) -> tuple[np.ndarray, float]:
+        return losses[table.rows[tuple(sorted((k, int(v)) for k, v in values.items()))]], 0.0
+
+    return Problem(to_hyperopt(table.space), evaluate, np.ones(3), best=best)
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
 def problems() -> dict[str, Callable[[], Problem]]:
     """Return the problems by name."""
 
@@ -142,11 +182,12 @@ def problems() -> dict[str, Callable[[], Problem]]:
         return lambda: of_space(plugins.load_task(reference).space, largest_lut, is_limited=is_limited)
 
     return {
-        "jets": task("jet_classification:space=deep_sets", 1e6),
-        "jets_limited": task("jet_classification:space=deep_sets", 3e4, is_limited=True),
-        "bragg": task("bragg_peak", 6e4, is_limited=True),
-        "bragg_paper": task("bragg_peak:space=paper", 3e7),
+        "synthetic": task("bragg_peak", 1e6),
+        "digits": lambda: of_table("digits", 0.2),
+        "jets": lambda: of_table("jets", 0.7),
         "dtlz2": dtlz2,
+        "jets_synthetic": task("jet_classification:space=deep_sets", 1e6),
+        "jets_synthetic_limited": task("jet_classification:space=deep_sets", 3e4, is_limited=True),
     }
 
 
@@ -232,55 +273,137 @@ def _optuna_value(trial: Any, dimension: Dimension) -> float:
     return trial.suggest_categorical(dimension.label, list(range(dimension.options)))
 
 
-# -- the table --
+METHODS: dict[str, Callable[[Problem, int, int], Course]] = {
+    name: functools.partial(ours, name) for name in plugins.names("search/algorithms")
+}
+if importlib.util.find_spec("optuna") is not None:
+    METHODS |= {name: functools.partial(optuna_sampler, name) for name in ("optuna_nsga2", "optuna_tpe")}
 
 
-def volumes(course: Course, reference: np.ndarray, checkpoints: list[int]) -> list[float]:
-    """Return the hypervolume after each checkpoint, as a fraction of the box from 0 to the reference."""
+# -- the tables --
+
+
+def volumes(course: Course, problem: Problem, checkpoints: list[int]) -> list[float]:
+    """Return the hypervolume after each checkpoint, as a fraction of the best, or of the box up to the reference."""
     values = []
     for count in checkpoints:
         losses = np.array(course.losses[:count])
-        values.append(hypervolume(losses[is_non_dominated(losses)], reference) / float(np.prod(reference)))
-    return values
+        values.append(hypervolume(losses[is_non_dominated(losses)], problem.reference))
+    return [value / (problem.best or float(np.prod(problem.reference))) for value in values]
 
 
-def main() -> None:
-    """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--problems", default=",".join(problems()))
-    parser.add_argument("--algorithms", default="")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    has_optuna = importlib.util.find_spec("optuna") is not None
-    methods: dict[str, Callable[[Problem, int, int], Course]] = {
-        name: functools.partial(ours, name) for name in plugins.names("search/algorithms")
-    }
-    for name in ("optuna_nsga2", "optuna_tpe") if has_optuna else ():
-        methods[name] = functools.partial(optuna_sampler, name)
-    wanted = arguments.algorithms.split(",") if arguments.algorithms else list(methods)
-    checkpoints = [c for c in CHECKPOINTS if c <= arguments.trials] or [arguments.trials]
-    table = []
-    print(f"{'problem':13s} {'method':13s} " + " ".join(f"{c:>13d}" for c in checkpoints) + "  CPU ms/suggestion")
-    for name in arguments.problems.split(","):
-        problem = problems()[name]()
-        for method in wanted:
-            courses = [methods[method](problem, arguments.trials, seed) for seed in range(arguments.seeds)]
-            found = np.array([volumes(course, problem.reference, checkpoints) for course in courses])
-            milliseconds = 1e3 * float(np.mean([np.mean(c.seconds[STARTUP:]) for c in courses]))
+def compare(names: list[str], wanted: list[str], trials: int, seeds: int) -> list[dict[str, Any]]:
+    """Return one row per problem and method, and print it: mean and standard deviation over seeds at checkpoints.
+
+    `wins` counts the seeds on which the default is ahead of the method, at each checkpoint.
+    """
+    checkpoints = [c for c in CHECKPOINTS if c <= trials] or [trials]
+    rows: list[dict[str, Any]] = []
+    print(f"{'problem':10s} {'method':13s} " + " ".join(f"{c:>13d}" for c in checkpoints) + "  CPU ms  default ahead")
+    for name in names:
+        problem, default = problems()[name](), np.empty(0)
+        for method in sorted(wanted, key=lambda m: m != DEFAULT):
+            courses = [METHODS[method](problem, trials, seed) for seed in range(seeds)]
+            found = np.array([volumes(course, problem, checkpoints) for course in courses])
+            default = found if method == DEFAULT else default
             row = {
                 "problem": name,
                 "method": method,
                 "trials": checkpoints,
                 "mean": found.mean(axis=0).round(5).tolist(),
-                "std": found.std(axis=0).round(5).tolist(),
-                "milliseconds": round(milliseconds, 2),
+                "std": found.std(axis=0, ddof=min(1, seeds - 1)).round(5).tolist(),
+                "wins": (default > found).sum(axis=0).tolist() if len(default) and method != DEFAULT else [],
+                "milliseconds": round(1e3 * float(np.mean([c.seconds[STARTUP:] for c in courses])), 2),
             }
-            table.append(row)
+            rows.append(row)
             cells = " ".join(f"{m:7.4f}±{s:.3f}" for m, s in zip(row["mean"], row["std"], strict=True))
-            print(f"{name:13s} {method:13s} {cells}  {milliseconds:8.1f}", flush=True)
-    content = {"seeds": arguments.seeds, "has_optuna": has_optuna, "table": table}
+            print(f"{name:10s} {method:13s} {cells} {row['milliseconds']:7.1f}  {row['wins']}", flush=True)
+    return rows
+
+
+def halving_table(seeds: int) -> list[dict[str, Any]]:
+    """Return and print what studies on the digits table reach at equal cost, with and without successive halving.
+
+    The cost counts trainings in full: epochs times the fraction of the data.
+    """
+    table = search_tables.read("digits")
+    rows_of = {table.space.fill_from(c).digest: i for i, c in enumerate(table.choices)}
+    full = table.fidelities[-1]
+    objectives = (Objective("error"), Objective("bops"))
+
+    def evaluate(architecture: Architecture, fidelity: Fidelity, seed: int, number: int) -> dict[str, float]:
+        error = table.errors[rows_of[architecture.digest], table.fidelities.index(fidelity)]
+        return {"error": float(error), "bops": math.log(bops(architecture, 8))}
+
+    everything = [
+        Trial(i, a, 0, full, evaluate(a, full, 0, 0))
+        for i, a in enumerate(table.space.fill_from(c) for c in table.choices)
+    ]
+    (least_error, least_bops), (_, most_bops) = box(everything, objectives)
+    corners = np.array([least_error, least_bops]), np.array([0.2, most_bops])
+    best = hypervolume_of(everything, objectives, corners)
+    rows = []
+    for rungs in (1, 2, 3):
+        plan = Halving(table.fidelities[-rungs:])
+        reached = []
+        for seed in range(seeds):
+            study = run_study(table.space, objectives, evaluate, trials=60 * 3**(rungs - 1), seed=seed, fidelity=full,
+                              halving=plan, progress=False)  # fmt: skip
+            costs = np.cumsum([t.fidelity.epochs * t.fidelity.data_fraction for t in study.trials]) / full.epochs
+            counts = [int(np.searchsorted(costs, cost, side="right")) for cost in COSTS]
+            reached.append([hypervolume_of(study.trials[:n], objectives, corners) / best for n in counts])
+        mean, std = np.mean(reached, axis=0), np.std(reached, axis=0, ddof=min(1, seeds - 1))
+        rows.append({"rungs": rungs, "cost": COSTS, "mean": mean.round(5).tolist(), "std": std.round(5).tolist()})
+        cells = "  ".join(f"{c}: {m:.4f}±{s:.3f}" for c, m, s in zip(COSTS, mean, std, strict=True))
+        print(f"digits, {rungs} rung(s), hypervolume at a cost of {cells}", flush=True)
+    return rows
+
+
+def timing_table() -> list[dict[str, Any]]:
+    """Return and print CPU milliseconds a suggestion, models included, after long histories in a space of 43 holes."""
+    problem, rows = of_space(plugins.load_task("bragg_peak:space=paper").space, 3e7, is_limited=False), []
+    for algorithm in plugins.names("search/algorithms"):
+        suggest = plugins.load("search/algorithms", algorithm).suggest
+        for count in (500, 1000, 2000):
+            domain, history, course = Domain(lambda point: 0.0, problem.space), Trials(), Course([], [])
+            encoding, rng = encoding_of(domain), np.random.default_rng(0)
+            for number in range(count):
+                values = encoding.decode(encoding.sample(rng))
+                _evaluate(problem, history, trial_documents(number, values, domain, history), course, 0.0)
+            suggest([count], domain, history, 0)  # reads the history once
+            start = time.process_time()
+            for number in range(count, count + TIMED):
+                docs = suggest([number], domain, history, number)
+                _evaluate(problem, history, docs, course, 0.0)
+            milliseconds = 1e3 * (time.process_time() - start) / TIMED
+            rows.append({"algorithm": algorithm, "history": count, "milliseconds": round(milliseconds, 2)})
+            print(f"{algorithm:10s} {count:5d} trials: {milliseconds:6.2f} ms a suggestion", flush=True)
+    return rows
+
+
+def main() -> None:
+    """Run the comparison, or one of the other tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--problems", default="synthetic,digits,jets")
+    parser.add_argument("--algorithms", default=",".join(METHODS))
+    parser.add_argument("--halving", action="store_true")
+    parser.add_argument("--timing", action="store_true")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    content = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    if arguments.halving:
+        content["halving"] = {"seeds": arguments.seeds, "table": halving_table(arguments.seeds)}
+    elif arguments.timing:
+        content["timing"] = timing_table()
+    else:
+        names, wanted = arguments.problems.split(","), arguments.algorithms.split(",")
+        for name in names:  # each is written when it is done: a table takes a while
+            table = compare([name], wanted, arguments.trials, arguments.seeds)
+            content[name] = {"seeds": arguments.seeds, "table": table}
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.write_text(json.dumps(content, indent=1) + "\n")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -6,10 +6,11 @@ distribution; NaN where the dimension is not active.
 
 from __future__ import annotations
 
+import itertools
 import math
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import NormalDist
 from typing import Any
@@ -125,16 +126,20 @@ class History:
         losses: Their losses (n, objectives), all minimized; NaN for a failed trial.
         violations: By how much each breaks its limits (n,); 0 for none, infinite for a failed trial.
         pending: Trials that are being evaluated (m, dimensions).
+        feasible_front: Rows that no other feasible row dominates.
         runs: Every finished run, oldest first.
         memory: What an algorithm keeps between calls; it may depend on the runs alone.
+        keys: Bytes of every row of `points`.
     """
 
     points: np.ndarray
     losses: np.ndarray
     violations: np.ndarray
     pending: np.ndarray
-    runs: Sequence[Run] = field(repr=False)
+    feasible_front: np.ndarray
+    runs: tuple[Run, ...] = field(repr=False)
     memory: dict[Any, Any] = field(repr=False, compare=False)
+    keys: frozenset[bytes] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -142,26 +147,45 @@ class History:
     @cached_property
     def seen(self) -> frozenset[bytes]:
         """Bytes of every row of `points` and `pending`."""
-        return frozenset(row.tobytes() for row in (*self.points, *self.pending))
-
-    @cached_property
-    def feasible_front(self) -> np.ndarray:
-        """Rows that no other feasible row dominates."""
-        feasible = np.flatnonzero(self.violations == 0)
-        front: np.ndarray = feasible[is_non_dominated(self.losses[feasible])]
-        return front
+        return self.keys | {row.tobytes() for row in self.pending}
 
     def first(self, runs: int) -> History:
         """Return the history as it was after the first `runs` of its runs."""
-        return _history(self.runs[:runs], self.pending[:0], self.memory)
+        return as_history(self.runs[:runs], self.points.shape[1], self.memory)
+
+    def after(self, runs: Sequence[Run]) -> History:
+        """Return the history with further runs, at a cost that grows little with what there is if all are new points.
+
+        The front of all is the front of the old front and the new points.
+        """
+        new = as_history(runs, self.points.shape[1], self.memory)
+        joined = (*self.runs, *runs)
+        if len(self) == 0 or new.keys & self.keys or new.losses.shape[1] != self.losses.shape[1]:
+            return as_history(joined, self.points.shape[1], self.memory)
+        losses = np.concatenate([self.losses, new.losses])
+        best = np.concatenate([self.feasible_front, len(self) + new.feasible_front])
+        return History(
+            np.concatenate([self.points, new.points]),
+            losses,
+            np.concatenate([self.violations, new.violations]),
+            self.pending,
+            best[is_non_dominated(losses[best])],
+            joined,
+            self.memory,
+            self.keys | new.keys,
+        )
 
 
-def _history(runs: Sequence[Run], pending: np.ndarray, memory: dict[Any, Any]) -> History:
-    last = {run[0].tobytes(): run for run in runs}.values()
-    objectives = max((len(losses) for _, losses, _ in last), default=0) or 1
-    points = np.array([point for point, _, _ in last]).reshape(len(last), pending.shape[1])
-    losses = np.array([v or (math.nan,) * objectives for _, v, _ in last]).reshape(len(last), objectives)
-    return History(points, losses, np.array([v for _, _, v in last], dtype=float), pending, runs, memory)
+def as_history(runs: Sequence[Run], dimensions: int, memory: dict[Any, Any]) -> History:
+    """Return the history of finished runs, oldest first."""
+    last = {run[0].tobytes(): run for run in runs}
+    objectives = max((len(losses) for _, losses, _ in last.values()), default=0) or 1
+    points = np.array([point for point, _, _ in last.values()]).reshape(len(last), dimensions)
+    losses = np.array([v or (math.nan,) * objectives for _, v, _ in last.values()]).reshape(len(last), objectives)
+    violations = np.array([v for _, _, v in last.values()], dtype=float)
+    feasible = np.flatnonzero(violations == 0)
+    front = feasible[is_non_dominated(losses[feasible])]
+    return History(points, losses, violations, points[:0], front, tuple(runs), memory, frozenset(last))
 
 
 def encoding_of(domain: Domain) -> Encoding:
@@ -234,22 +258,28 @@ def history_of(domain: Domain, trials: Trials) -> History:
     """Return the history of a search.
 
     A result may hold `losses` (one per objective, all minimized) beside hyperopt's `loss`, and `violation` (0 where
-    every limit is kept). Rows are remembered per trials object, so that a call costs little with a long history.
+    every limit is kept). What has ended is remembered per trials object: a call costs little with a long history.
     """
     encoding = encoding_of(domain)
-    finished, memory = _remembered.setdefault(trials, ({}, {}))
-    runs, pending = [], []
-    for doc in trials.trials:
-        if doc["state"] in (JOB_STATE_DONE, JOB_STATE_ERROR):
-            if doc["tid"] not in finished:
-                finished[doc["tid"]] = _run(encoding, doc)
-            runs.append(finished[doc["tid"]])
-        else:
-            pending.append(encoding.encode(_values(doc)))
-    return _history(runs, np.array(pending).reshape(len(pending), len(encoding.dimensions)), memory)
+    width = len(encoding.dimensions)
+    done, past = _remembered.get(trials) or (0, as_history((), width, {}))
+    docs = trials.trials
+    leading = list(itertools.takewhile(_has_ended, docs[done:]))
+    if leading:
+        past = past.after([_run(encoding, doc) for doc in leading])
+        done += len(leading)
+        _remembered[trials] = (done, past)
+    late = [_run(encoding, doc) for doc in docs[done:] if _has_ended(doc)]
+    pending = [encoding.encode(_values(doc)) for doc in docs[done:] if not _has_ended(doc)]
+    return replace(past.after(late) if late else past, pending=np.array(pending).reshape(len(pending), width))
 
 
-_remembered: weakref.WeakKeyDictionary[Trials, tuple[dict[int, Run], dict[Any, Any]]] = weakref.WeakKeyDictionary()
+# By trials object: how many leading documents have ended, and their history.
+_remembered: weakref.WeakKeyDictionary[Trials, tuple[int, History]] = weakref.WeakKeyDictionary()
+
+
+def _has_ended(doc: Mapping[str, Any]) -> bool:
+    return doc["state"] in (JOB_STATE_DONE, JOB_STATE_ERROR)
 
 
 def _values(doc: Mapping[str, Any]) -> dict[str, float]:

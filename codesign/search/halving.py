@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,12 +70,14 @@ def promoted(
         plan: The rungs.
 
     In each rung, from the top, the best 1/eta of its finished trials are promoted: infeasible trials come after
-    feasible ones, by violation; feasible ones are ordered by rank of non-domination, then by number.
+    feasible ones, by violation; feasible ones are ordered by rank of non-domination, then by number. A limit that no
+    trial of a rung keeps is one on what more training will better: it does not count there.
     """
     reached = running | {(t.architecture.digest, t.fidelity) for t in trials}
     for rung, above in reversed(list(zip(plan.rungs, plan.rungs[1:], strict=False))):
         here = [t for t in trials if t.fidelity == rung and not t.failure]
-        for trial in ordered(here, objectives)[: len(here) // plan.eta]:
+        kept = [o if any(o.violation(t.metrics) == 0 for t in here) else replace(o, limit=None) for o in objectives]
+        for trial in ordered(here, kept)[: len(here) // plan.eta]:
             if (trial.architecture.digest, above) not in reached:
                 return trial, above
     return None

@@ -21,7 +21,7 @@ from codesign.tracking.report import Findings, counts, label, value
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 0 auto; padding: 8px 24px 48px; }
-h1 { font-size: 24px; margin-bottom: 0; } h2 { font-size: 19px; margin: 36px 0 0; }
+h1 { font-size: 22px; line-height: 1.3; margin-bottom: 0; } h2 { font-size: 19px; margin: 36px 0 0; }
 p { margin: 4px 0; color: #555; } a { color: #0072B2; }
 table { border-collapse: collapse; width: 100%; margin-top: 12px; font-size: 14px; }
 th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid #ddd; vertical-align: top; }

@@ -136,7 +136,7 @@ def _laid_out(figure: go.Figure, xaxis: Mapping[str, Any], yaxis: Mapping[str, A
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         hoverlabel={"align": "left", "bgcolor": "white"},
         font={"size": 14},
-        margin={"t": 60, "r": 40, "b": 60},
+        margin={"t": 90, "r": 40, "b": 60},
         **layout,
     )
 

@@ -17,7 +17,7 @@ from codesign.core.pareto import hypervolume, non_domination_rank
 from codesign.search.algorithms import nsga2
 from codesign.search.algorithms.nsga2 import child, crowding_distance, mutate
 from codesign.search.algorithms.tpe import choose_good, density, forgetting, largest_hypervolume
-from codesign.search.encoding import Dimension, History, encoding_of
+from codesign.search.encoding import Dimension, as_history, encoding_of
 from codesign.search.space import sample, to_hyperopt
 from tests.strategies import search_spaces
 
@@ -183,8 +183,7 @@ def test_crowding_distance_is_infinite_at_the_ends_and_the_side_of_the_box_betwe
 @given(st.integers(1, 12), st.integers(0, 2**32))
 def test_the_good_trials_are_as_many_as_asked_and_none_outside_is_of_a_better_front(count, seed):
     losses = np.random.default_rng(seed).integers(0, 5, (12, 2)).astype(float)
-    empty = np.empty((0, 1))
-    history = History(np.arange(12.0)[:, None], losses, np.zeros(12), empty, (), {})
+    history = as_history([(np.array([float(i)]), tuple(row), 0.0) for i, row in enumerate(losses)], 1, {})
     good = choose_good(history, count)
     assert len(set(good.tolist())) == count
     ranks = non_domination_rank(losses)

@@ -1,5 +1,6 @@
 """Any hyperopt space as rows of numbers, any hyperopt history as arrays."""
 
+import copy
 import math
 
 import numpy as np
@@ -140,3 +141,25 @@ def test_fronts_come_feasible_first_then_by_violation_without_failures():
     rows = [([2, 2], 0), ([1, 3], 0), ([3, 3], 0), ([0, 0], 0.2), ([0, 0], 0.1)]
     history = history_with(*(ok | {"losses": losses, "violation": v} for losses, v in rows), {"status": STATUS_FAIL})
     assert [front.tolist() for front in fronts(history)] == [[0, 1], [2], [4], [3]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4), st.sampled_from([0.0, 0.0, 1.0, math.inf]))), st.data())
+def test_a_history_that_grew_is_the_one_made_at_once(results, data):
+    domain, trials = domain_of({"x": hp.randint("x", 0, 10)}), Trials()
+    states = data.draw(st.lists(st.sampled_from([1, JOB_STATE_DONE]), min_size=len(results), max_size=len(results)))
+    for number, (x, loss, violation) in enumerate(results):
+        docs = trial_documents(number, {"x": x}, domain, trials)
+        docs[0]["result"] = {"status": STATUS_OK if violation < math.inf else STATUS_FAIL, "losses": [loss, 4 - loss]}
+        docs[0]["result"] |= {"violation": violation}
+        docs[0]["state"] = states[number]
+        trials.insert_trial_docs(docs)
+        trials.refresh()
+        history_of(domain, trials)  # it remembers
+    for doc in trials.trials[:: data.draw(st.integers(1, 3))]:
+        doc["state"] = JOB_STATE_DONE
+        history_of(domain, trials)
+    grown, fresh = history_of(domain, trials), history_of(domain, copy.deepcopy(trials))
+    for name in ("points", "losses", "violations", "pending", "feasible_front"):
+        np.testing.assert_array_equal(getattr(grown, name), getattr(fresh, name))
+    assert grown.seen == fresh.seen
+    assert [run[1:] for run in grown.runs] == [run[1:] for run in fresh.runs]

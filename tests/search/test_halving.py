@@ -59,6 +59,14 @@ def test_the_best_third_goes_on_once_from_the_top():
     assert (found.number, above) == (5, Fidelity(9))
 
 
+def test_a_limit_that_nobody_keeps_yet_does_not_hide_who_is_good():
+    objectives = (Objective("error", limit=0.05), Objective("lut"))
+    plan = Halving((Fidelity(1), Fidelity(3)), eta=3)
+    trials = [trial(0, 0.4, 50), trial(1, 0.4, 40), trial(2, 0.3, 200)]
+    assert promoted(trials, set(), objectives, plan)[0].number == 1
+    assert promoted([*trials, trial(3, 0.04, 900)], set(), objectives, plan)[0].number == 3
+
+
 def test_failed_trials_are_not_promoted_and_do_not_count():
     plan = Halving((Fidelity(1), Fidelity(2)), eta=2)
     trials = [trial(0, 0, 0, failure="diverged"), trial(1, 0.5, 50)]
