@@ -43,16 +43,16 @@ def run(options: GlobalSearch) -> str:
 
     resume, journal = options.resume, None
     if resume:
-        stated, journal = options.task if options.task != GlobalSearch.task else "", work_folder(resume) / JOURNAL
+        stated, journal = "" if options.task == GlobalSearch.task else options.task, work_folder(resume) / JOURNAL
         interrupted = lookup.find_interrupted("global_search", stated, resume, journal)
         options = as_started(replace(options, resume=""), interrupted.params)
     task, data = load_task_and_data(options.task)
     evaluator = Evaluator(task.name, options.bits or task.default_bits, device=options.device)
-    plan = halving(Fidelity(options.epochs), rungs=options.rungs)
     history = lookup.load_history("global_search", task.name, options.from_run)
     search = Search(
-        task, objectives_of(task, options.objectives), evaluator, plan, options.algorithm, options.trials,
-        options.seed, options.workers, tuple(history),
+        task, objectives_of(task, options.objectives), evaluator,
+        halving(Fidelity(options.epochs), rungs=options.rungs), options.algorithm, options.trials, options.seed,
+        options.workers, tuple(history),
     )  # fmt: skip
     check(search, journal)
     with runs.start_stage("global_search", task.name, asdict(options), resume) as tracked:

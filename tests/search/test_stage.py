@@ -121,12 +121,12 @@ def test_kill_9_loses_nothing_repeats_nothing_and_changes_nothing(first):
     assert run.data.metrics["best_mean_error"] == connect().client.get_run(first).data.metrics["best_mean_error"]
 
 
-def test_an_earlier_search_is_learned_from_and_its_front_is_tried_first(first):
+def test_an_earlier_search_is_learned_from_and_its_front_is_tried_first(first, tmp_path):
     options = dataclasses.replace(OPTIONS, trials=6, rungs=1, confirm=0, from_run=f"{first}, {first}", seed=6)
     later = load_trials(global_search.run(options))
     earlier = load_trials(first)
     baselines = [a.digest for a in load_task_and_data(TASK)[0].baselines.values() if a.is_buildable]
-    front = json.loads(Path(download(first, "pareto_front.json", work_folder("test"))).read_text())
+    front = json.loads(download(first, "pareto_front.json", tmp_path).read_text())
     again = [earlier[row[0]].architecture.digest for row in front["data"]]
     expected = list(dict.fromkeys([*baselines, *again]))[:6]
     assert [t.architecture.digest for t in later[: len(expected)]] == expected
