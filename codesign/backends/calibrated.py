@@ -35,8 +35,9 @@ SHORT = {"xcup": 2, "ecp5": 4}
 DELAY_LINE = 3  # registers in a row from which on Yosys builds a shift register in a LUT of an AMD part; none on ECP5
 # Memory behind the core: AMD UG574 (RAM32M16: 8 LUTs for 32 x 14 bits), Lattice FPGA-TN-02204 (6 for 16 x 4 bits).
 MEMORY = {"xcup": (8, 14, 32), "ecp5": (6, 4, 16)}
-# Relative delays on ECP5 (speed grade 6, Project Trellis): a LUT or a carry chain with the wire to it, one carry bit.
-HOP, CARRY = 1.0, 0.03
+# Delays relative to that of entering and leaving a carry chain, chosen on eight routed ECP5 designs: one carry bit; a
+# gate and a short addition, which often share a LUT with what reads them.
+CARRY, GATE, NARROW = 0.05, 0.5, 0.4
 
 
 @dataclass(frozen=True)
@@ -182,19 +183,20 @@ def _read_as_they_are(graph: BitGraph) -> list[int]:
 
 
 def depth(graph: BitGraph) -> float:
-    """Return the longest path between two registers, in units of a LUT with its wire."""
+    """Return the longest path between two registers of an ECP5 design, in carry chains that follow one another."""
     arrival = np.zeros(len(graph.nodes))
     longest = 0.0
     for number, (kind, *fields) in graph.living():
         if kind == "register":
             longest = max(longest, arrival[fields[0]])
         elif kind in ("add", "sub"):
-            before, a, b, _ = fields
-            start = max(arrival[a], arrival[b]) + HOP
+            before, a, b, chain = fields
+            is_narrow = len(graph.nodes[chain][1]) <= SHORT["ecp5"]
+            start = max(arrival[a], arrival[b]) + (NARROW if is_narrow else 1.0)
             arrival[number] = max(start, arrival[before] + CARRY) if before > 1 else start
         elif kind != "input":
-            free = 0.0 if kind in ("not", "part") else HOP
-            arrival[number] = free + max((arrival[source] for source in graph.sources(number)), default=0.0)
+            own = 0.0 if kind in ("not", "part") else GATE
+            arrival[number] = own + max((arrival[source] for source in graph.sources(number)), default=0.0)
     return float(longest)
 
 

@@ -18,7 +18,7 @@ LIMIT_S = 4 * 3600.0  # 2.5 to 7 CPU-seconds per 1,000 LUTs, linear
 
 
 # Every adder becomes a carry chain while it still stands in a module of its own. Once the hierarchy is flat, Yosys
-# merges adders that follow one another into sums of many terms and builds these without carry: 10 to 25 % more LUTs.
+# merges adders that follow one another into sums of many terms and builds these without carry: 15 % more LUTs.
 KEEP_ADDERS = ("proc", "opt -fine", "wreduce", "opt_clean", "alumacc")
 
 

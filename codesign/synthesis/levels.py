@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codesign.backends import calibrated, da4ml, hls_estimate, nextpnr, vitis, vivado, yosys
+from codesign.backends import calibrated, hls_estimate, nextpnr, vitis, vivado, yosys
 from codesign.core.board import Board
 from codesign.core.build import BuildPlan, Resources
 from codesign.core.errors import ToolError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.run import Tool, run_plan
+from codesign.synthesis.dataflow import Dataflow
 
 YOSYS_LIMIT_LUT = 60_000  # a larger design takes hours
 ROUTE_LIMIT_LUT = 10_000  # likewise: 5,000 LUTs take one to two minutes, 25,000 twenty
@@ -79,26 +80,25 @@ def measure(
         yield _attempt(_by_vivado, rtl, board, clock_ns, folder / "vivado")
 
 
-def estimates(network: IntegerNetwork, board: Board, clock_ns: float) -> dict[str, str]:
+def estimates(network: IntegerNetwork, board: Board, clock_ns: float, layout: Dataflow) -> dict[str, str]:
     """Return estimates beside the one that the search minimizes, as reports: text by file name.
 
-    `hls_estimate.json` is of the hls4ml project. `calibrated_estimate.json`, of the parallel RTL, is there for families
-    with a calibration.
+    `hls_estimate.json` is of the hls4ml project. `calibrated_estimate.json` is of parallel RTL on a family with a
+    calibration.
     """
     reports = {"hls_estimate.json": hls_estimate.estimate(network, clock_ns).report()}
-    if board.family in calibrated.load()["families"]:
-        cutoff = da4ml.cutoff_for(board.family, clock_ns)
-        reports["calibrated_estimate.json"] = asdict(calibrated.estimate(network, board.family, cutoff))
+    if layout.kind == "parallel" and board.family in calibrated.load()["families"]:
+        reports["calibrated_estimate.json"] = asdict(calibrated.estimate(network, board.family, layout.cutoff))
     return {name: json.dumps(report, indent=1) + "\n" for name, report in reports.items()}
 
 
-def measure_project(
-    project: BuildPlan, folder: Path, progress: Callable[[str], None] = lambda text: None
-) -> Iterator[Level]:
-    """Yield what Vitis HLS, where it is installed, estimates for an hls4ml project; cycles are in its report."""
+def measure_project(make_project: Callable[[], BuildPlan], folder: Path) -> Iterator[Level]:
+    """Yield the report of Vitis HLS, where it is installed, on an hls4ml project.
+
+    It comes without resources: they are an estimate of another design than the RTL, never to be ranked with it.
+    """
     if _is_found(vitis.find_tool):
-        progress("Vitis HLS: C synthesis")
-        yield _attempt(_by_vitis, project, folder / "vitis")
+        yield _attempt(_by_vitis, make_project(), folder / "vitis")
 
 
 def _attempt(step: Callable[..., Level], *arguments: Any) -> Level:
@@ -140,5 +140,5 @@ def _by_vivado(rtl: BuildPlan, board: Board, clock_ns: float, folder: Path) -> L
 def _by_vitis(project: BuildPlan, folder: Path) -> Level:
     tool = vitis.find_tool()
     report = (run_plan(vitis.plan(project, tool), folder, tool) / project.outputs[0]).read_text()
-    resources, _ = vitis.parse(report)
-    return Level((resources,), {"csynth.xml": report})
+    vitis.parse(report)  # a report that cannot be read is no report
+    return Level(reports={"csynth.xml": report})

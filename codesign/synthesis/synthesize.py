@@ -115,7 +115,7 @@ def synthesize(
     except ToolError as error:
         skipped.append(str(error))
     with_netlist = bool(simulator) and estimate.lut <= NETLIST_LIMIT_LUT
-    tools = partial(_measure, rtl, board, clock_ns, estimate, folder, with_netlist)
+    tools = partial(_measure, network, name, rtl, board, clock_ns, estimate, folder, with_netlist)
     progress(f"building {', '.join(view.name for view in views)} and measuring resources, {workers} at a time")
     prove = partial(_prove, network, vectors, folder, workers, progress)
     evidence, reached = prove(views, tools)
@@ -130,7 +130,8 @@ def synthesize(
         cycles, ii = (int(counted.details[key]) for key in ("latency_cycles", "ii"))
         timing = Timing(cycles, ii, clock_ns, is_simulated=True)
     files = {f"rtl/{path}": text for path, text in rtl.files.items()}
-    files |= {f"reports/{path}": text for level in reached for path, text in level.reports.items()}
+    reports = [levels.estimates(network, board, clock_ns, layout), *(level.reports for level in reached)]
+    files |= {f"reports/{path}": text for report in reports for path, text in report.items()}
     return SynthesisResult(
         (estimate, *(resources for level in reached for resources in level.resources)),
         timing,
@@ -168,9 +169,20 @@ def _prove(
 
 
 def _measure(
-    rtl: BuildPlan, board: Board, clock_ns: float, estimate: Resources, folder: Path, with_netlist: bool
+    network: IntegerNetwork,
+    name: str,
+    rtl: BuildPlan,
+    board: Board,
+    clock_ns: float,
+    estimate: Resources,
+    folder: Path,
+    with_netlist: bool,
 ) -> list[levels.Level]:
-    return list(levels.measure(rtl, board, clock_ns, estimate, folder, with_netlist=with_netlist))
+    from codesign.backends import hls4ml
+
+    project = partial(hls4ml.plan, network, name, board.part, clock_ns)
+    measured = levels.measure(rtl, board, clock_ns, estimate, folder, with_netlist=with_netlist)
+    return [*measured, *levels.measure_project(project, folder)]
 
 
 def _told(found: Evidence) -> str:
@@ -180,7 +192,8 @@ def _told(found: Evidence) -> str:
 
 
 def _level(level: levels.Level) -> str:
-    return level.skipped or "; ".join(f"{r.lut:,.0f} LUT ({r.level})" for r in level.resources)
+    numbers = (f"{r.lut:,.0f} LUT ({r.level})" for r in level.resources)
+    return level.skipped or "; ".join(numbers) or ", ".join(level.reports)
 
 
 def software_views(network: IntegerNetwork, board: Board, clock_ns: float, name: str) -> list[View]:

@@ -110,11 +110,15 @@ def test_a_tiny_design_is_synthesized_and_routed(tmp_path):
     nextpnr.find_tool.cache_clear()
     tool = nextpnr.find_tool()
     folder = run_plan(nextpnr.plan(RTL, cells, BOARD, 20.0), tmp_path / "nextpnr", tool)
-    routed = nextpnr.parse((folder / "report.json").read_text(), tool.version)
+    report = (folder / "report.json").read_text()
+    routed = nextpnr.parse(report, tool.version)
     assert tool.version.startswith("nextpnr-ecp5 ")
     assert routed.ff == synthesized.ff == 8
     assert synthesized.lut <= routed.lut <= synthesized.lut + 8  # ways in and out of a chain, constants
     assert 100 < routed.fmax_mhz < 1000
+    available = {name: cells["available"] for name, cells in json.loads(report)["utilization"].items()}
+    assert (BOARD.lut, BOARD.ff) == (available["TRELLIS_COMB"], available["TRELLIS_FF"])
+    assert (BOARD.dsp, BOARD.bram_kbit) == (available["MULT18X18D"], 18 * available["DP16KD"])
 
 
 def test_a_design_that_does_not_fit_is_told_by_the_tool(tmp_path):

@@ -14,6 +14,7 @@ from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, Linear
 from codesign.core.run import Tool
+from codesign.synthesis.dataflow import Dataflow
 from codesign.synthesis.levels import estimates, measure, measure_project
 
 FAKES = Path(__file__).parent.parent / "fake_tools"
@@ -53,14 +54,19 @@ def measured(board, folder, **options):
 
 
 @pytest.mark.parametrize(
-    ("board", "names"),
-    [("vu13p", {"hls_estimate.json", "calibrated_estimate.json"}), ("pynq_z2", {"hls_estimate.json"})],
+    ("board", "kind", "names"),
+    [
+        ("vu13p", "parallel", {"hls_estimate.json", "calibrated_estimate.json"}),
+        ("vu13p", "streaming", {"hls_estimate.json"}),
+        ("pynq_z2", "parallel", {"hls_estimate.json"}),
+    ],
 )
-def test_estimates_of_both_views_are_reports(board, names):
+def test_estimates_of_both_views_are_reports(board, kind, names):
     network = IntegerNetwork((
         Input((), (2,), (FixedPoint(5, 2),)), Linear((0,), np.array([[3], [-5]]), np.array([1]), 3, 4),
     ))  # fmt: skip
-    reports = {name: json.loads(text) for name, text in estimates(network, plugins.load_board(board), 5.0).items()}
+    made = estimates(network, plugins.load_board(board), 5.0, Dataflow(kind, 5))
+    reports = {name: json.loads(text) for name, text in made.items()}
     assert set(reports) == names
     assert reports["hls_estimate.json"]["total"]["lut"] == [20, 10, 40]  # four digits of five bits
     if "calibrated_estimate.json" in reports:
@@ -117,13 +123,16 @@ def test_where_vivado_is_installed_its_two_levels_follow(install, monkeypatch, t
     assert failed.skipped.startswith("vivado failed with exit code 1: ERROR: [Place 30-640]")
 
 
-def test_c_synthesis_is_one_more_estimate_where_vitis_is_installed(monkeypatch, tmp_path):
+def test_c_synthesis_is_a_report_where_vitis_is_installed(monkeypatch, tmp_path):
     report = "network_prj/solution1/syn/report/network_csynth.xml"
     project = BuildPlan("network", {"project.tcl": 'set project_name "network"\n'}, outputs=(report,))
     monkeypatch.setattr(vitis, "find_tool", lambda: Tool((str(FAKES / "vitis-run"),), "Vitis HLS 2024.2"))
-    (level,) = measure_project(project, tmp_path)
-    assert [(r.level, r.tool, r.lut) for r in level.resources] == [("estimate", "Vitis HLS 2023.2 csynth", 12345)]
+    (level,) = measure_project(lambda: project, tmp_path)
+    assert (level.resources, level.skipped) == ((), "")
     assert list(level.reports) == ["csynth.xml"]
+    monkeypatch.setenv("FAKE_TOOL", "renamed")
+    (level,) = measure_project(lambda: project, tmp_path / "other")
+    assert level.skipped.startswith("The csynth report cannot be read (no AreaEstimates/Resources/LUT)")
 
 
 def test_vendor_tools_that_are_not_installed_are_not_worth_a_word(install, monkeypatch, tmp_path):
@@ -134,7 +143,7 @@ def test_vendor_tools_that_are_not_installed_are_not_worth_a_word(install, monke
     monkeypatch.setattr(vivado, "find_tool", missing)
     monkeypatch.setattr(vitis, "find_tool", missing)
     assert len(measured("vu13p", tmp_path / "work")) == 1
-    assert not list(measure_project(RTL, tmp_path))
+    assert not list(measure_project(lambda: RTL, tmp_path))
 
 
 def test_without_yosys_there_is_nothing_to_route(monkeypatch, tmp_path):
