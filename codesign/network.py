@@ -18,6 +18,7 @@ from codesign.core.errors import DataError
 from codesign.core.layers import (
     Activation,
     Conv2d,
+    DepthwiseConv2d,
     Flatten,
     Layer,
     Linear,
@@ -94,7 +95,7 @@ class ChannelsLastConv2d(nn.Conv2d):
     """A convolution over (batch, height, width, channels); the permuted view is torch's own channels-last format."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cpu and self.in_channels <= FEW_CHANNELS:
+        if x.is_cpu and self.in_channels <= FEW_CHANNELS and self.groups == 1:
             assert self.bias is not None
             return convolve(x, self.weight, self.bias, self.stride[0], int(self.padding[0]))
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -205,6 +206,9 @@ def _module(layer: Layer, shape: Shape) -> nn.Module:  # noqa: PLR0911 - one lin
         case Conv2d(channels=channels, kernel=kernel, padding=padding, stride=stride):
             pad = kernel // 2 if padding == "same" else 0
             return ChannelsLastConv2d(shape[-1], channels, kernel, stride, pad)
+        case DepthwiseConv2d(kernel=kernel, padding=padding, stride=stride):
+            pad = kernel // 2 if padding == "same" else 0
+            return ChannelsLastConv2d(shape[-1], shape[-1], kernel, stride, pad, groups=shape[-1])
         case Norm(kind="batch", axis=axis):
             return BatchNorm(shape, axis)
         case Norm(axis=axis):

@@ -14,6 +14,7 @@ from codesign.blocks.deep_sets import DeepSets
 from codesign.blocks.dense import Dense
 from codesign.blocks.linear_interaction import LinearInteraction
 from codesign.blocks.mlp_mixer import MlpMixer
+from codesign.blocks.separable_conv2d import SeparableConv2d
 from codesign.core.architecture import Architecture
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
@@ -391,6 +392,8 @@ def architectures(draw, is_buildable: bool = True, outputs: int = 3):
             shape = (draw(st.integers(5, 7)), 6, draw(st.integers(1, 2)))
             padding, stride = draw(st.sampled_from(["same", "valid"])), draw(st.integers(1, 2))
             body = [Conv2d((draw(width), draw(width)), draw(st.sampled_from([1, 3])), (1, stride), padding, **kinds)]
+            if draw(st.booleans()):
+                body.append(SeparableConv2d(draw(width), 3, stride, "same", **kinds))
         case _:
             kind, shape = draw(st.sampled_from(["learned", "softmax"])), (3, 3, 2)
             body = [ConvAttention(draw(width), kind, draw(st.integers(1, 2)), kinds["activation"])]

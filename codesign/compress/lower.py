@@ -119,7 +119,10 @@ class _Lowering:
             kernel = weight.shape[-1]
             if kernel > 1 or step.stride > 1:
                 inputs = (self.add(ops.Patches(inputs, kernel, step.padding, step.stride)),)
-            weight = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))  # (row * column * channel, outputs)
+            weight = weight.transpose(2, 3, 1, 0)  # (row, column, channel, output)
+            if step.groups > 1:  # a channel by itself: weights of zero for all others
+                weight = weight * np.eye(step.groups, dtype=np.int64)
+            weight = weight.reshape(-1, weight.shape[-1])
         else:
             weight = weight.T  # (inputs, outputs)
         return self.add(ops.Linear(inputs, weight, bias, *grids))

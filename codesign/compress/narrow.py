@@ -16,6 +16,7 @@ from codesign.core.errors import CodesignError, UnsupportedError
 from codesign.core.layers import (
     Activation,
     Conv2d,
+    DepthwiseConv2d,
     Flatten,
     Layer,
     Linear,
@@ -151,6 +152,8 @@ def _cut(
                 state[f"{name}.weight"] = module.weight.detach()[outputs][:, stays].clone()
                 state[f"{name}.bias"] = module.bias.detach()[outputs].clone()
                 stays = outputs
+            case DepthwiseConv2d():
+                state |= {f"{name}.{key}": value[stays].clone() for key, value in module.state_dict().items()}
             case Norm(axis=axis):
                 entries = stays if axis % len(shape) == len(shape) - 1 else slice(None)
                 for key, value in module.state_dict().items():

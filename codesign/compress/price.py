@@ -17,12 +17,14 @@ from torch import Tensor
 
 from codesign.compress.digits import Granularity, WeightPrecision, signed_digits
 from codesign.compress.formats import ActivationPrecision, Sharing
-from codesign.compress.quantized_network import Add, QuantizedNetwork, Sum
+from codesign.compress.quantized_network import Add, MatMul, Multiply, QuantizedNetwork, Sum
 from codesign.compress.quantizers import Quantized, Quantizer
+from codesign.compress.tables import BelowMaximum, Table
 
 ROUNDING_LUT_PER_BIT = 2.0  # ReLU and saturation; da4ml takes 1.5 to 3 for 2 to 6 bits
 PORT_LUT_PER_BIT = 1.0  # an input bit is at least a register
 SUM_BITS = 10.0  # width of a sum that no quantizer has narrowed yet
+LUT_INPUTS = 6
 SWEEPS = 2  # times that widths and digits are chosen in turns at one price
 HALVINGS = 30
 PRICES = (-30.0, 10.0)  # natural logarithms
@@ -108,6 +110,9 @@ def allocate(network: QuantizedNetwork, inputs: Tensor, lut: float, *, is_stream
     for i, layer in layers.items():
         layer.precision.setting.copy_(settings[i])
         layer.set_input_grid(network.input_grid(i))
+    for i, step in enumerate(network.steps):
+        if isinstance(step, Table):
+            step.fill(*network.reach(i))
     return Allocation(math.exp(high), found)
 
 
@@ -141,6 +146,15 @@ def expected_lut(network: QuantizedNetwork, digits: Values, widths: Values, *, i
             case Add():
                 y = torch.full_like(step(*x), SUM_BITS)
                 lut = y
+            case Multiply() | MatMul():
+                lut = step(*x)
+                y = torch.full_like(lut, SUM_BITS)
+            case Table():
+                y = torch.full_like(x[0], step.format.width)
+                lut = y * torch.exp2(x[0] - LUT_INPUTS)
+            case BelowMaximum():
+                y = x[0]
+                lut = 2 * y
             case _:
                 y = step(*x)
                 lut = torch.zeros_like(y)

@@ -19,6 +19,7 @@ from codesign.core.fixed_point import FixedPoint, Rounding
 from codesign.core.layers import (
     Activation,
     Conv2d,
+    DepthwiseConv2d,
     Flatten,
     Layer,
     Linear,
@@ -198,13 +199,15 @@ class _Builder:
     ) -> _Value:
         shape = layer.output_shape(value.shape)
         match layer:
-            case Linear() | Conv2d():
+            case Linear() | Conv2d() | DepthwiseConv2d():
                 value = self.narrow(value, name)
                 weight, bias = _folded(module, absorbed, value.gain)
                 if isinstance(layer, Linear):
                     step: nn.Module = QuantizedLinear(weight, bias, self.weight_bits)
                 else:
-                    step = QuantizedConv2d(weight, bias, self.weight_bits, module.padding[0], layer.stride)
+                    step = QuantizedConv2d(
+                        weight, bias, self.weight_bits, module.padding[0], layer.stride, module.groups
+                    )
                 return self.add(step, (value.step,), name, _Value(0, shape))
             case Norm(axis=axis):
                 value = self.narrow(value, name)
@@ -302,6 +305,8 @@ def _ends_in_weights(layer: Layer, width: int) -> bool:
     match layer:
         case Linear(width=outputs) | Conv2d(channels=outputs):
             return outputs == width
+        case DepthwiseConv2d():
+            return True
         case Parallel(branches=branches, merge="add"):
             return all(branch and _ends_in_weights(branch[-1], width) for branch in branches)
     return False

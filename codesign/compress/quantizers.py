@@ -174,14 +174,14 @@ class QuantizedLinear(Quantized):
 
 
 class QuantizedConv2d(Quantized):
-    """A convolution over (batch, height, width, channels); `weight` is (outputs, inputs, kernel, kernel)."""
+    """A convolution over (batch, height, width, channels); `weight` is (outputs, inputs / groups, kernel, kernel)."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, bits: int, padding: int, stride: int = 1) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, bits: int, padding: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(weight, bias, bits)
-        self.padding, self.stride = padding, stride
+        self.padding, self.stride, self.groups = padding, stride, groups
 
     def apply_to(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, self.stride, self.padding)
+        y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, self.stride, self.padding, groups=self.groups)
         return y.permute(0, 2, 3, 1)
 
 

@@ -49,13 +49,17 @@ class Table(nn.Module):
         self.register_buffer("entries", torch.zeros(1), persistent=False)
 
     def calibrate(self, x: Tensor, low: int, high: int, fraction_bits: int) -> None:
-        """Choose the format for a sample of inputs, and fill the table from mantissa `low` to `high` of the input."""
+        """Choose the format for a sample of inputs, and fill the table; arguments as in `fill`."""
         if self.fixed is None:
             y = self.function(x.detach().double() * self.gain).reshape(-1, 1)
             signed = bool((y < 0).any())
             ends = [float(end) for end in (-(signed << (self.bits - 1)), (1 << (self.bits - signed)) - 1)]
             fraction = int(best_fraction_bits(y, *(torch.tensor([end]).to(y) for end in ends)))
             self.format = FixedPoint(self.bits, self.bits - fraction, signed)
+        self.fill(low, high, fraction_bits)
+
+    def fill(self, low: int, high: int, fraction_bits: int) -> None:
+        """Compute the entries for the mantissas from `low` to `high` of an input on the grid 2^-fraction_bits."""
         self.low, self.fraction_bits = low, fraction_bits
         grid = torch.ldexp(torch.arange(low, high + 1, dtype=torch.float64), torch.tensor(-fraction_bits))
         scale = self.format.scale

@@ -9,7 +9,7 @@ import numpy as np
 
 from codesign.core.architecture import Architecture
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.layers import Conv2d, Layer, Linear, Parallel, Pool, Shape, with_shapes
+from codesign.core.layers import Conv2d, DepthwiseConv2d, Layer, Linear, Parallel, Pool, Shape, with_shapes
 from codesign.core.operations import Linear as IntegerLinear
 from codesign.core.operations import MatMul, Multiply, Range
 
@@ -35,6 +35,8 @@ def _nac(layer: Layer, shape: Shape, bits: int, sparsity: float) -> float:
         return products(shape[-1], layer.width)
     if isinstance(layer, Conv2d):
         return products(math.prod(shape), layer.channels) * layer.kernel**2
+    if isinstance(layer, DepthwiseConv2d):
+        return products(math.prod(shape), 1) * layer.kernel**2
     if isinstance(layer, Pool) and layer.kind == "mean":
         entries, features = shape[layer.axis], math.prod(shape) // shape[layer.axis]
         return (
@@ -63,7 +65,8 @@ def _bops(layers: Sequence[Layer], shape: Shape, bits: int, sparsity: float) -> 
         if isinstance(layer, Parallel):
             total += sum(_bops(branch, inner, bits, sparsity) for branch in layer.branches)
         elif macs := layer.macs(inner):
-            inputs = inner[-1] * (layer.kernel**2 if isinstance(layer, Conv2d) else 1)
+            inputs = 1 if isinstance(layer, DepthwiseConv2d) else inner[-1]
+            inputs *= layer.kernel**2 if isinstance(layer, Conv2d | DepthwiseConv2d) else 1
             total += macs * ((1 - sparsity) * bits**2 + 2 * bits + math.log2(inputs))
     return total
 

@@ -89,6 +89,30 @@ class Conv2d(Layer):
 
 
 @dataclass(frozen=True)
+class DepthwiseConv2d(Layer):
+    """A square convolution of every channel by itself, over (height, width, channels); padding as in `Conv2d`."""
+
+    kernel: int
+    padding: Literal["same", "valid"] = "same"
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        _ = self._with_channels(1)
+
+    def _with_channels(self, channels: int) -> Conv2d:
+        return Conv2d(channels, self.kernel, self.padding, self.stride)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self._with_channels(shape[-1]).output_shape(shape)
+
+    def parameters(self, shape: Shape) -> int:
+        return (self.kernel**2 + 1) * shape[-1]
+
+    def macs(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * self.kernel**2
+
+
+@dataclass(frozen=True)
 class Norm(Layer):
     """Batch or layer normalization; entries along `axis` have a scale and a shift of their own.
 

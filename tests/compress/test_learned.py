@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from codesign import network
 from codesign.blocks.conv2d import Conv2d
+from codesign.blocks.conv_attention import ConvAttention
 from codesign.blocks.deep_sets import DeepSets
 from codesign.blocks.dense import Dense
 from codesign.compress.digits import WeightPrecision, signed_digits, with_few_digits
@@ -22,6 +23,7 @@ from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.fixed_point import quantize as fixed
 
 SETS = Architecture((4, 3), (DeepSets((6, 5)), Dense(6), Dense(2, "identity")))
+ATTENTION = Architecture((4, 3), (ConvAttention(2, "softmax", activation="gelu"), Dense(2, "identity")))
 IMAGES = Architecture((5, 5, 1), (Conv2d((3,)), Dense(4), Dense(2, "identity")))
 
 
@@ -100,7 +102,9 @@ def test_candidates_are_formats_and_their_loss_is_that_of_fixed_point(seed, shar
     assert found.formats(torch.zeros(count).long()) == [FixedPoint(0, 0, False)] * count
 
 
-@pytest.mark.parametrize(("architecture", "is_streamed"), [(SETS, False), (IMAGES, False), (IMAGES, True)])
+@pytest.mark.parametrize(
+    ("architecture", "is_streamed"), [(SETS, False), (ATTENTION, False), (IMAGES, False), (IMAGES, True)]
+)
 @pytest.mark.parametrize("granularity", ["single", "channel", "tensor"])
 def test_a_cost_is_reached_from_below_and_the_integers_agree(architecture, is_streamed, granularity):
     inputs = np.random.default_rng(0).normal(size=(64, *architecture.input_shape)).astype(np.float32)

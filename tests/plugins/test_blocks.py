@@ -11,6 +11,7 @@ from codesign.blocks.dense import Dense
 from codesign.blocks.linear_interaction import LinearInteraction
 from codesign.blocks.mlp_mixer import MlpMixer
 from codesign.blocks.pool import Pool
+from codesign.blocks.separable_conv2d import SeparableConv2d
 from codesign.compress.lower import lower, require_agreement
 from codesign.compress.quantize import quantize
 from codesign.core import plugins
@@ -143,6 +144,15 @@ def test_a_pool_reduces_square_windows(kind):
     y, _ = reference((6, 6, 2), Pool(2, kind), x)
     windows = x.reshape(2, 3, 2, 3, 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 3, 3, 2, 4)
     torch.testing.assert_close(y, getattr(windows, {"max": "amax"}.get(kind, kind))(-1))
+
+
+def test_a_separable_convolution_is_one_of_products_of_weights():
+    x = torch.randn(2, 6, 5, 3)
+    y, (spatial, b, across, c) = reference((6, 5, 3), SeparableConv2d(4, padding="same", activation="identity"), x)
+    weight = across * spatial[:, 0][None]  # (outputs, channels, row, column)
+    bias = c + across[:, :, 0, 0] @ b
+    expected = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1).permute(0, 2, 3, 1)
+    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_stride_keeps_every_other_window():
