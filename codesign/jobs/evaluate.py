@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +13,14 @@ from codesign.core.architecture import Architecture
 from codesign.core.complexity import bops, bops_nac, ebops
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.layers import require_buildable
-from codesign.core.task import Data
+from codesign.core.recipe import CompressionRecipe
+from codesign.core.task import Data, Task
 from codesign.core.trial import Fidelity
 from codesign.jobs.context import load_task_and_data
+
+if TYPE_CHECKING:
+    from codesign.network import Network
+    from codesign.train import TrainOptions
 
 CALIBRATION_ROWS = 2048
 SCORED_ROWS = 1024  # rows of perfect answers that a task scores
@@ -23,6 +29,7 @@ HARDWARE_KEYS = (
     "lut_estimate", "ff_estimate", "dsp_estimate", "bram_estimate", "latency_cycles", "ii", "ebops", "bops", "bops_nac",
     "macs", "parameters",
 )  # fmt: skip
+JOINT_REDUCTION = 0.75  # part of the LUTs that the short compression of a joint search removes
 LEAST_LUT_PER_MAC_BIT = 1.0  # unpruned adder graphs of 4 to 8 bits measured 1.7 to 2.3
 
 
@@ -35,12 +42,14 @@ class Evaluator:
         bits: Width of weights and activations in the hardware estimate.
         folder: Where each trial leaves its files, in a folder of its own (see `trial_folder`); None writes none.
         device: "auto", "cpu" or "cuda".
+        is_joint: Compress each architecture shortly by learned precision; its metrics are those of the integers then.
     """
 
     task: str
     bits: int
     folder: Path | None = None
     device: str = "auto"
+    is_joint: bool = False
 
     def __call__(self, architecture: Architecture, fidelity: Fidelity, seed: int, number: int) -> dict[str, float]:
         """Return the metrics of one trial and write its model and its HLS project."""
@@ -55,10 +64,15 @@ class Evaluator:
         model = network.build(architecture, seed)
         options = train.TrainOptions(epochs=fidelity.epochs, data_fraction=fidelity.data_fraction)
         result = train.train(model, data, task, options, seed=seed, device=self.device)
-        metrics = dict(task.score(train.predict(model, data.validation.inputs), data.validation.targets))
-        integers = quantize_trained(architecture, model, data, self.bits)
+        seconds = result.seconds
+        if self.is_joint:
+            metrics, integers, compressing = shortly_compressed(model, data, task, options, seed, self.device)
+            seconds += compressing
+        else:
+            metrics = dict(task.score(train.predict(model, data.validation.inputs), data.validation.targets))
+            integers = quantize_trained(architecture, model, data, self.bits)
         metrics |= hardware_metrics(integers, architecture, self.bits)
-        metrics["train_seconds"] = result.seconds
+        metrics["train_seconds"] = seconds
         if self.folder is not None:
             from codesign.backends import hls4ml
 
@@ -76,9 +90,14 @@ class Evaluator:
         return task.score(perfect, answers) | dict.fromkeys((*HARDWARE_KEYS, "train_seconds"), 0.0)
 
     def precheck(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return what is known before training, in no time: what depends on shapes alone, and a least cost in LUTs."""
+        """Return what is known before training, in no time: what depends on shapes alone, and a least cost in LUTs.
+
+        What an architecture costs once it is compressed has no such bound.
+        """
         require_buildable(architecture.layers)
         metrics = shape_metrics(architecture, self.bits)
+        if self.is_joint:
+            return metrics
         return metrics | {"lut_estimate": LEAST_LUT_PER_MAC_BIT * self.bits * metrics["macs"]}
 
 
@@ -93,6 +112,18 @@ def quantize_trained(architecture: Architecture, model: object, data: Data, bits
     from codesign.compress.quantize import quantize
 
     return lower(quantize(architecture, model, bits, data.train.inputs[:CALIBRATION_ROWS]))
+
+
+def shortly_compressed(
+    model: Network, data: Data, task: Task, options: TrainOptions, seed: int, device: str
+) -> tuple[dict[str, float], IntegerNetwork, float]:
+    """Return what a short compression by learned precision leaves: the score, the integers, and the seconds it took."""
+    from codesign.compress.compress import compress
+
+    epochs = max(1, options.epochs // 4)
+    recipe = CompressionRecipe("learned", sparsity=JOINT_REDUCTION, steps=2, epochs=epochs, distillation=0.5)
+    steps = list(compress(model, data, task, recipe, seed=seed, device=device, options=options))
+    return dict(steps[-1].metrics), steps[-1].network, sum(step.train_seconds for step in steps)
 
 
 def hardware_metrics(integers: IntegerNetwork, architecture: Architecture, bits: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ from codesign.core.integer_network import IntegerNetwork
 from codesign.core.recipe import CompressionRecipe
 from codesign.core.trial import Fidelity, Trial
 from codesign.jobs.compress import Job, run_job
+from codesign.jobs.evaluate import Evaluator
 
 ARCHITECTURE = Architecture((8, 3), (Dense(6), Dense(5, "identity")))
 
@@ -33,3 +34,14 @@ def test_hyperparameters_are_tuned_before(tmp_path):
         for n in (0, 2)
     )
     assert tuned[0][0].metrics["error"] != untuned[0][0].metrics["error"]
+
+
+def test_a_joint_search_counts_what_is_left_after_compression():
+    architecture = Architecture((8, 3), (Dense(16, norm="batch"), Dense(5, "identity")))
+    separate, joint = (
+        Evaluator("jet_classification", 8, device="cpu", is_joint=flag)(architecture, Fidelity(1), 0, 0)
+        for flag in (False, True)
+    )
+    assert set(separate) == set(joint)
+    assert joint["lut_estimate"] <= 0.5 * separate["lut_estimate"]
+    assert "lut_estimate" not in Evaluator("jet_classification", 8, is_joint=True).precheck(architecture)
