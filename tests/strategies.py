@@ -125,7 +125,7 @@ def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions:
     walk = _ImageWalk(draw, 4, 3, tuple(Rounding), tuple(Overflow), per_channel=True, allow_zero_width=False)
     size = st.integers(2, 5)
     walk.input((*(image or (draw(size), draw(size))), draw(st.integers(1, 2))))
-    pixelwise = ("linear", "relu", "leakyrelu", "quantize", "table", "residual", "scale")
+    pixelwise = ("linear", "relu", "leakyrelu", "quantize", "table", "residual", "product", "scale")
     for _ in range(draw(st.integers(0, max_convolutions))):
         walk.go(pixelwise, draw(st.integers(0, 2)))
         walk.quantize()
@@ -319,12 +319,21 @@ class _ImageWalk(_Walk):
         padding = self.draw(st.integers(0, (kernel - 1) // 2))
         self.add_step(Patches((self.last,), kernel, padding, self.draw(st.sampled_from([1, 1, 2]))))
 
-    def residual(self) -> None:
-        """Add something that has been computed at the same pixel before, or the last result twice."""
+    def _beside(self, widest) -> int | None:
+        """Draw a step of the same shape, the last one included."""
         shapes = [r.shape for r in self.ranges]
-        equal = [i for i, shape in enumerate(shapes) if shape == shapes[-1] and self.ranges[i].format().width < 16]
-        if equal:
-            self.add_step(Add((self.last, self.draw(st.sampled_from(equal)))))
+        equal = [i for i, s in enumerate(shapes) if s == shapes[-1] and self.ranges[i].format().width < widest]
+        return self.draw(st.sampled_from(equal)) if equal else None
+
+    def residual(self) -> None:
+        other = self._beside(16)
+        if other is not None:
+            self.add_step(Add((self.last, other)))
+
+    def product(self) -> None:
+        other = self._beside(6)
+        if other is not None and self.ranges[-1].format().width < 8:
+            self.add_step(Multiply((self.last, other)))
 
     def scale(self) -> None:
         shape = (self.shape[-1],)

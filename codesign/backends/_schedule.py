@@ -22,6 +22,7 @@ from codesign.core.operations import (
     LeakyRelu,
     Linear,
     Max,
+    Multiply,
     Operation,
     Patches,
     Quantize,
@@ -264,7 +265,7 @@ def localize(network: IntegerNetwork, i: int, ranks: list[int]) -> tuple[Operati
                 found = replace(operation, scale=scale, offset=offset)
         case Sum() | Max() if operation.axis >= rank and len(result) > rank:
             found = replace(operation, axis=operation.axis - rank)
-        case Add() if ranks[1] == rank and shapes[0][:rank] == shapes[1][:rank]:
+        case Add() | Multiply() if ranks[1] == rank and shapes[0][:rank] == shapes[1][:rank]:
             found = operation
         case Transpose(axes=axes) if axes[:rank] == tuple(range(rank)):
             found = replace(operation, axes=tuple(a - rank for a in axes[rank:]))
