@@ -15,11 +15,12 @@ from codesign.core.errors import ToolError, UnsupportedError
 from codesign.core.fixed_point import FixedPoint, Rounding
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, Linear, Max, Patches, Quantize, Relu, Sum
-from codesign.synthesis.bundle import interface_of
+from codesign.synthesis.bundle import interface_of, write_bundle
 from codesign.synthesis.dataflow import choose
 from codesign.synthesis.evidence import View
 from codesign.synthesis.synthesize import require_fit, synthesize
 from codesign.synthesis.vectors import golden_vectors
+from deploy.bundle import check
 
 BOARD = plugins.load_board("pynq_z2")
 
@@ -177,6 +178,27 @@ def test_a_streamed_network_goes_all_the_way(tmp_path):
     estimate, synthesis = result.resources
     assert 0.7 < estimate.lut / synthesis.lut < 1.4
     assert 0.7 < estimate.ff / synthesis.ff < 1.4
+
+    firmware = write_bundle(
+        tmp_path / "bundle",
+        net,
+        golden.inputs,
+        result.files,
+        name="bragg",
+        task="bragg",
+        board=BOARD.name,
+        interface=interface_of(net, ("intensity",), ("x", "y"), {}, result.dataflow, result.beats),
+        timing=result.timing,
+        resources=result.resources,
+        evidence=result.evidence,
+        metrics={},
+        provenance={},
+        gates={"every view exact": result.is_exact},
+    )
+    assert firmware.interface["stream"]["input_beats"] == firmware.timing.ii == 36
+    assert check(tmp_path / "bundle").is_exact
+    readme = (tmp_path / "bundle" / "README.md").read_text()
+    assert "Dataflow streaming: an input comes in 36 beat(s) of 5 bits, a\nresult goes in one beat of " in readme
 
 
 @pytest.mark.parametrize(
