@@ -89,7 +89,10 @@ def errors(data: Sequence[Row], fit: Fit, model: dict[str, Any]) -> np.ndarray:
 
 
 def conformal(found: np.ndarray) -> float:
-    """Return the bound that holds the ratio of truth and prediction, either way, with the probability `COVERAGE`."""
+    """Return the bound that holds the ratio of truth and prediction, either way, with the probability `COVERAGE`.
+
+    With fewer than nine errors it is the largest of them, which holds n of n + 1 designs.
+    """
     ratios = np.sort(np.maximum(1 + found, 1 / (1 + found)))
     return float(ratios[min(len(ratios), math.ceil((len(ratios) + 1) * COVERAGE)) - 1] - 1)
 

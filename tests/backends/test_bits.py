@@ -11,7 +11,9 @@ from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, Linear, Quantize, Relu
-from tests.strategies import integer_networks, vectors_for
+from tests.strategies import ALL, integer_networks, vectors_for
+
+BITWISE = [name for name in ALL if name not in ("Table", "Multiply", "MatMul")]  # the graph does not look into these
 
 
 def kernel_of(network, cutoff=3):
@@ -54,7 +56,7 @@ def evaluate(graph, kernel, mantissas):
     return np.stack(results, axis=-1)
 
 
-@given(integer_networks(max_bits=4), st.integers(1, 4))
+@given(integer_networks(operations=BITWISE, max_bits=4), st.integers(1, 4))
 @settings(max_examples=80, deadline=None)
 def test_the_graph_computes_what_the_network_computes(network, cutoff):
     try:

@@ -139,7 +139,7 @@ def test_fewer_bits_more_zeros_and_shorter_stages_move_the_estimate_as_they_must
 
 def test_the_clock_decides_the_depth_of_a_stage():
     assert da4ml.cutoff_for("xcup", 5.0) == 5
-    assert [da4ml.cutoff_for("ecp5", ns) for ns in (7.9, 9.4, 11.0, 14.2)] == [1, 2, 3, 5]  # the routed designs
+    assert [da4ml.cutoff_for("ecp5", ns) for ns in (8.6, 10.8, 13.2, 18.2)] == [1, 2, 3, 5]  # the routed designs
     assert da4ml.cutoff_for("xc7", 0.1) == 1
     with pytest.raises(UnsupportedError) as error:
         da4ml.cutoff_for("ice40", 10.0)
