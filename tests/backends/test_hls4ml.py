@@ -218,6 +218,72 @@ def test_part_and_clock_reach_the_vendor_tool():
     assert "set clock_period 3.2" in project.files["project.tcl"]
 
 
+def perceptron():
+    random = np.random.default_rng(2)
+    return IntegerNetwork(
+        (
+            Input((), (6,), (FixedPoint(8, 4),)),
+            Linear((0,), random.integers(-20, 21, (6, 5)), random.integers(-9, 9, 5), 3, 5),
+            Relu((1,)),
+            Quantize((2,), (FixedPoint(6, 3, is_signed=False),)),
+            Linear((3,), random.integers(-20, 21, (5, 3)), random.integers(-9, 9, 3), 3, 5),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        (convolution(), hls4ml.Options("Vivado")),
+        (convolution(), hls4ml.Options(strategy="resource", reuse_factor=3)),
+        (perceptron(), hls4ml.Options(strategy="distributed_arithmetic")),
+    ],
+    ids=["Vivado", "resource", "distributed_arithmetic"],
+)
+def test_every_option_is_exact(network, options, tmp_path):
+    inputs = vectors_for(network, VECTORS)
+    project = hls4ml.plan(network, options=options)
+    np.testing.assert_array_equal(hls4ml.simulate(network, inputs, tmp_path, project), network.emulate(inputs))
+    kernels = {"latency": "DenseLatency", "resource": "DenseResource", "distributed_arithmetic": "dense_da"}
+    text = project.files["firmware/parameters.h"] + project.files[f"firmware/{project.name}.cpp"]
+    assert kernels[options.strategy] in text
+    assert project.command[0] == {"Vitis": "vitis-run", "Vivado": "vivado_hls"}[options.backend]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"backend": "oneAPI"},
+            "The hls4ml view does not build backend 'oneAPI': its numbers are ac_fixed, and the exact layers are "
+            "written for ap_fixed. Use Vitis or Vivado.",
+        ),
+        (
+            {"io": "io_stream"},
+            "The hls4ml view does not build io 'io_stream': the exact layers take whole arrays, not streams. "
+            "Use io_parallel.",
+        ),
+        (
+            {"strategy": "distributed_arithmetic"},
+            "Step 2 (Linear) acts on 6 positions; the hls4ml view builds strategy 'distributed_arithmetic' for one. "
+            "Use latency or resource.",
+        ),
+        (
+            {"backend": "vitis"},
+            "The backend of an hls4ml project is 'vitis'; allowed: Vitis, Vivado.",
+        ),
+        (
+            {"reuse_factor": 2},
+            "The reuse factor is 2 with strategy 'latency'; allowed: 1, or more with resource.",
+        ),
+    ],
+)
+def test_an_option_that_is_not_built_is_refused_with_its_reason(options, message):
+    with pytest.raises((InvalidValueError, UnsupportedError)) as error:
+        hls4ml.plan(convolution(), options=hls4ml.Options(**options))
+    assert str(error.value) == message
+
+
 def test_a_clock_that_cannot_be_is_refused():
     with pytest.raises(InvalidValueError) as error:
         hls4ml.plan(convolution(), clock_ns=-1)
