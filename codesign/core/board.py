@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from codesign.core.build import Resources
 from codesign.core.errors import InvalidValueError
 
 
@@ -44,3 +45,17 @@ class Board:
                 f"The clock period is {clock_ns} ns; allowed: above 0, or 0 for the board's {self.clock_ns} ns."
             )
         return clock_ns or self.clock_ns
+
+    def shortfalls(self, resources: Resources) -> list[str]:
+        """Return what a design needs more of than the board has, and how much more, in words; none if it fits."""
+        available = {"lut": self.lut, "ff": self.ff, "dsp": self.dsp, "bram": self.bram_kbit}
+        told = []
+        for name, limit in available.items():
+            needed = getattr(resources, name)
+            if needed is not None and needed > limit:
+                unit = "kbit of BRAM" if name == "bram" else name.upper()
+                told.append(
+                    f"{needed:,.0f} {unit} ({resources.level}), {needed - limit:,.0f} more than the {limit:,} of "
+                    f"{self.title}"
+                )
+        return told

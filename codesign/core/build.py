@@ -56,6 +56,10 @@ class Resources:
     bram: float | None = None
     fmax_mhz: float | None = None
 
+    def meets(self, clock_ns: float) -> bool:
+        """Return whether the design runs at a clock period, as far as this level knows its highest frequency."""
+        return self.level == "estimate" or self.fmax_mhz is None or self.fmax_mhz * clock_ns >= 1e3
+
     def metrics(self) -> dict[str, float]:
         """Return the known numbers under their metric keys, such as lut_estimate or ff_synthesis."""
         numbers = {k: getattr(self, k) for k in ("lut", "ff", "dsp", "bram", "fmax_mhz")}

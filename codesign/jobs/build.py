@@ -112,7 +112,8 @@ def make_firmware(
         gates={
             "keeps every limit": trial.is_feasible,
             "on the front of its compression run": True,
-            "fits the board": True,
+            "fits the board": not any(board.shortfalls(resources) for resources in result.resources),
+            "meets its clock wherever it was routed": all(r.meets(result.timing.clock_ns) for r in result.resources),
             "every view exact": result.is_exact,
             "latency counted in simulation": result.timing.is_simulated,
         },

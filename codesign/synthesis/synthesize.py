@@ -56,15 +56,11 @@ class SynthesisResult:
 
 def require_fit(resources: Resources, board: Board) -> None:
     """Raise UnsupportedError, naming what breaks and by how much, if a design exceeds a board."""
-    available = {"lut": board.lut, "ff": board.ff, "dsp": board.dsp, "bram": board.bram_kbit}
-    for name, limit in available.items():
-        needed = getattr(resources, name)
-        if needed is not None and needed > limit:
-            unit = "kbit of BRAM" if name == "bram" else name.upper()
-            raise UnsupportedError(
-                f"The design needs {needed:,.0f} {unit} ({resources.level}), {needed - limit:,.0f} more than the "
-                f"{limit:,} of {board.title}. Use fewer bits, more pruning or a larger board."
-            )
+    shortfalls = board.shortfalls(resources)
+    if shortfalls:
+        raise UnsupportedError(
+            f"The design needs {' and '.join(shortfalls)}. Use fewer bits, more pruning or a larger board."
+        )
 
 
 def synthesize(

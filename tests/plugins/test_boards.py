@@ -7,6 +7,7 @@ import pytest
 from codesign.backends import da4ml, yosys
 from codesign.core import plugins
 from codesign.core.board import Board
+from codesign.core.build import Resources
 from codesign.core.errors import InvalidValueError, UnknownNameError
 
 BOARDS = plugins.names("boards")
@@ -52,6 +53,24 @@ def test_its_loader_is_a_file_or_none(name):
     board = plugins.load_board(name)
     loaders = plugins.PACKAGE.parent / "deploy" / "loaders"
     assert board.loader == "" or (loaders / f"{board.loader}.py").is_file()
+
+
+def test_everything_that_a_design_needs_too_much_of_is_told():
+    board = plugins.load_board("orangecrab")
+    design = Resources("synthesis", "Yosys", lut=24_289.0, ff=24_288.0, bram=1_026.0)
+    assert board.shortfalls(design) == [
+        "24,289 LUT (synthesis), 1 more than the 24,288 of OrangeCrab r0.2",
+        "1,026 kbit of BRAM (synthesis), 18 more than the 1,008 of OrangeCrab r0.2",
+    ]
+    assert board.shortfalls(Resources("estimate", "adder graph", lut=24_288.0, dsp=28.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("level", "fmax_mhz", "is_met"),
+    [("routed", 50.0, True), ("routed", 49.9, False), ("synthesis", None, True), ("estimate", 10.0, True)],
+)
+def test_a_clock_is_met_where_a_router_says_so_or_nobody_knows(level, fmax_mhz, is_met):
+    assert Resources(level, "tool", fmax_mhz=fmax_mhz).meets(20.0) is is_met
 
 
 def test_a_mistyped_board_gets_a_suggestion():
