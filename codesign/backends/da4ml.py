@@ -64,7 +64,8 @@ from codesign.core.operations import (
 )
 
 TOOL = f"da4ml {VERSION}"
-MOST_PRODUCTS = 100_000  # of one step, each of which becomes several Python objects
+# Multiplications of one step: each by a constant becomes a few Python objects, each of two activations some twenty.
+MOST_PRODUCTS = {Linear: 100_000, Multiply: 20_000, MatMul: 20_000}
 LOOKUP = 8  # da4ml's code of a lookup
 WIDEST = 45  # bits; da4ml takes widths from float64 logarithms, which tell 2^45 from 2^45 + 1 but not much beyond
 # Larger matrices are solved in parts, in whole columns: the solver's time grows faster than the square of the entries.
@@ -294,10 +295,11 @@ def require_few(network: IntegerNetwork) -> None:
         elif isinstance(operation, Multiply | MatMul):
             entries = shapes[0][-1] if isinstance(operation, MatMul) else 1
             products = math.prod(network.ranges[i].shape) * entries
-        if products > MOST_PRODUCTS:
+        most = MOST_PRODUCTS.get(type(operation), 0)
+        if products > most:
             raise UnsupportedError(
                 f"Step {i} ({type(operation).__name__}) has {products} multiplications; the RTL view unrolls up to "
-                f"{MOST_PRODUCTS}. Use fewer positions or channels."
+                f"{most}. Use fewer positions or channels."
             )
 
 

@@ -165,8 +165,7 @@ def test_what_is_too_large_to_unroll_is_refused_by_step():
             IntegerNetwork((Input((), (3, 40, 40), (BYTE,)), Transpose((0,), (0, 2, 1)), MatMul((0, 1)))),
         )
     assert str(error.value) == (
-        "Step 2 (MatMul) has 192000 multiplications; the RTL view unrolls up to 100000. "
-        "Use fewer positions or channels."
+        "Step 2 (MatMul) has 192000 multiplications; the RTL view unrolls up to 20000. Use fewer positions or channels."
     )
 
 
