@@ -28,6 +28,7 @@ from codesign.core.layers import (
     Reshape,
     Shape,
     Transpose,
+    Windows,
     with_shapes,
 )
 
@@ -160,7 +161,7 @@ class Activate(nn.Module):
 
 
 class Rearrange(nn.Module):
-    """A change of shape without parameters: `Pool`, `Flatten`, `Reshape` or `Transpose`."""
+    """A change of shape without parameters: `Pool`, `Flatten`, `Reshape`, `Transpose` or `Windows`."""
 
     def __init__(self, layer: Layer, shape: Shape) -> None:
         super().__init__()
@@ -176,6 +177,8 @@ class Rearrange(nn.Module):
                 return x.sum(self.axis, keepdim=keep)
             case Pool(keep=keep):
                 return x.amax(self.axis, keepdim=keep)
+            case Windows(size=size, stride=stride):
+                x = x.unfold(1, size, stride).unfold(2, size, stride).permute(0, 1, 2, 4, 5, 3)
             case Transpose(axes=axes):
                 return x.permute(0, *(a + 1 for a in axes))
         return x.reshape(-1, *self.shape)
@@ -217,6 +220,6 @@ def _module(layer: Layer, shape: Shape) -> nn.Module:  # noqa: PLR0911 - one lin
             return Activate(layer)
         case Parallel():
             return Branches(layer, shape)
-        case Pool() | Flatten() | Reshape() | Transpose():
+        case Pool() | Flatten() | Reshape() | Transpose() | Windows():
             return Rearrange(layer, shape)
     raise TypeError(f"No torch module is known for the layer {layer!r}.")

@@ -14,6 +14,7 @@ from codesign.blocks.deep_sets import DeepSets
 from codesign.blocks.dense import Dense
 from codesign.blocks.linear_interaction import LinearInteraction
 from codesign.blocks.mlp_mixer import MlpMixer
+from codesign.blocks.pool import Pool
 from codesign.blocks.separable_conv2d import SeparableConv2d
 from codesign.core.architecture import Architecture
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
@@ -401,6 +402,8 @@ def architectures(draw, is_buildable: bool = True, outputs: int = 3):
             shape = (draw(st.integers(5, 7)), 6, draw(st.integers(1, 2)))
             padding, stride = draw(st.sampled_from(["same", "valid"])), draw(st.integers(1, 2))
             body = [Conv2d((draw(width), draw(width)), draw(st.sampled_from([1, 3])), (1, stride), padding, **kinds)]
+            if padding == "same" and draw(st.booleans()):
+                body.append(Pool(2, draw(st.sampled_from(["max", "mean"])), draw(st.integers(1, 2))))
             if draw(st.booleans()):
                 body.append(SeparableConv2d(draw(width), 3, stride, "same", **kinds))
         case _:

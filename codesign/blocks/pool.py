@@ -8,7 +8,7 @@ from typing import Any
 from codesign.core import layers as primitive
 from codesign.core.architecture import Block
 from codesign.core.errors import InvalidValueError
-from codesign.core.layers import Layer, Reshape, Shape
+from codesign.core.layers import Layer, Reshape, Shape, Windows
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,20 @@ class Pool(Block):
     A maximum and a sum are exact in hardware for any size; a mean for windows of 2^n entries.
 
     Attributes:
-        size: Side of a window; it divides every axis but the last.
+        size: Side of a window; without a stride it divides every axis but the last.
         kind: "mean", "max" or "sum".
+        stride: Step between windows of an image (height, width, channels), which may then overlap, and leave out what
+            no whole window covers at the far ends; 0 for windows side by side that cover everything.
     """
 
     size: Any
     kind: Any = "max"
+    stride: Any = 0
 
     def layers(self, shape: Shape) -> tuple[Layer, ...]:
         """Return the primitive layers, where `shape` (..., channels) goes in."""
+        if self.stride:
+            return Windows(self.size, self.stride), primitive.Pool(self.kind, axis=2)
         spatial = shape[:-1]
         if not spatial or self.size < 1 or any(n % self.size for n in spatial):
             raise InvalidValueError(
@@ -40,6 +45,8 @@ class Pool(Block):
 
 
 EXAMPLES = (
+    ((7, 6, 2), Pool(3, stride=2)),
+    ((5, 5, 2), Pool(2, "mean", 2)),
     ((6, 6, 2), Pool(3)),
     ((8, 2), Pool(4, "mean")),
     ((6, 2), Pool(3, "mean")),

@@ -18,7 +18,7 @@ from codesign.core import operations as ops
 from codesign.core.errors import ExactnessError, UnsupportedError
 from codesign.core.fixed_point import Rounding
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.layers import Pool, Transpose
+from codesign.core.layers import Pool, Transpose, Windows
 from codesign.core.operations import Operation
 from codesign.network import Activate, Rearrange
 
@@ -146,6 +146,8 @@ class _Lowering:
         match step.layer:
             case Pool(keep=keep):
                 return self.add(ops.Max(inputs, step.axis - 1, keep))
+            case Windows(size=size, stride=stride):
+                inputs = (self.add(ops.Patches(inputs, size, 0, stride)),)
             case Transpose(axes=axes):
                 return self.add(ops.Transpose(inputs, axes))
         return self.add(ops.Reshape(inputs, step.shape))

@@ -29,6 +29,7 @@ from codesign.core.layers import (
     Reshape,
     Shape,
     Transpose,
+    Windows,
     require_buildable,
 )
 from codesign.network import BatchNorm, Branches, Row
@@ -228,7 +229,7 @@ class _Builder:
                 return self.add(table, (value.step,), name, _Value(0, shape, is_narrow=True))
             case Activation():
                 return self.add(module, (value.step,), name, replace(value, is_narrow=False))
-            case Pool(kind="max") | Flatten() | Reshape() | Transpose():
+            case Pool(kind="max") | Flatten() | Reshape() | Transpose() | Windows():
                 return self.add(module, (value.step,), name, replace(value, shape=shape))
             case Pool(kind=kind, axis=axis, keep=keep):
                 value = self.narrow(value, name)

@@ -167,6 +167,18 @@ class Pool(Layer):
 
 
 @dataclass(frozen=True)
+class Windows(Layer):
+    """(height, width, channels) to (height', width', size², channels): square windows, `stride` apart, none padded."""
+
+    size: int
+    stride: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        height, width, _ = Conv2d(1, self.size, "valid", self.stride).output_shape(shape)
+        return height, width, self.size**2, shape[-1]
+
+
+@dataclass(frozen=True)
 class Flatten(Layer):
     """All elements in one row."""
 

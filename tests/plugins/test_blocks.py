@@ -146,6 +146,17 @@ def test_a_pool_reduces_square_windows(kind):
     torch.testing.assert_close(y, getattr(windows, {"max": "amax"}.get(kind, kind))(-1))
 
 
+@pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2), (2, 1)])
+def test_a_pool_with_a_stride_is_torchs(size, stride):
+    x = torch.randn(2, 7, 6, 2)
+    y, _ = reference((7, 6, 2), Pool(size, "max", stride), x)
+    expected = torch.nn.functional.max_pool2d(x.permute(0, 3, 1, 2), size, stride).permute(0, 2, 3, 1)
+    torch.testing.assert_close(y, expected)
+    y, _ = reference((7, 6, 2), Pool(size, "mean", stride), x)
+    expected = torch.nn.functional.avg_pool2d(x.permute(0, 3, 1, 2), size, stride).permute(0, 2, 3, 1)
+    torch.testing.assert_close(y, expected)
+
+
 def test_a_separable_convolution_is_one_of_products_of_weights():
     x = torch.randn(2, 6, 5, 3)
     y, (spatial, b, across, c) = reference((6, 5, 3), SeparableConv2d(4, padding="same", activation="identity"), x)
