@@ -35,34 +35,62 @@ Outputs = Mapping[str, Tensor]  # for each layer with weights, by its path in th
 
 
 def prune_neurons(network: Network, fraction: float) -> Network:
-    """Return a smaller network without the least important `fraction` of the neurons of every layer.
+    """Return a smaller network without the neurons that are least important for the hardware they take.
 
     Outputs that are added to one another leave together. The network's own outputs stay, and so do outputs that end up
     on an axis other than the last one, where their number is part of the architecture. An output's importance is the
-    norm of its weights, times the scale of the batch norm behind them.
+    norm of its weights, times the scale of the batch norm behind them, in units of its layer's root mean square. Its
+    cost is the multiplications that would leave with it, at all positions: built as constants, they are the hardware.
 
     Coupled layers come from torch-pruning's dependency graph. It reads shapes with channels first, so the tensors are
     cut here, along the architecture's own layers, and loaded strictly: no shape can be silently wrong.
 
     Args:
         network: Stays as it is.
-        fraction: From 0 up to, not including, 1; each layer keeps at least one neuron.
+        fraction: Part of what all neurons cost that leaves, from 0 up to, not including, 1; each layer keeps at least
+            one neuron.
 
     Raises:
         UnsupportedError: A block cannot have the widths that remain; the message names it.
     """
-    kept: dict[str, Tensor] = {}
-    for group in _groups(network):
-        importance = torch.stack([_importance(network, name) for name in group]).mean(0)
-        count = max(1, round(len(importance) * (1.0 - fraction)))
-        stays = importance.topk(count).indices.sort().values
-        kept |= dict.fromkeys(group, stays)
+    kept = _kept(network, _groups(network), fraction)
     architecture = _narrowed_architecture(network, kept)
     state: dict[str, Tensor] = {}
     _cut(network.layers, network, "", torch.arange(network.shape[-1]), kept, state)
     smaller = Network(architecture)
     smaller.load_state_dict(state)
     return smaller.eval()
+
+
+def _kept(network: Network, groups: Sequence[list[str]], fraction: float) -> dict[str, Tensor]:
+    """Return the outputs of each layer that stay, once those of the least importance per cost have left."""
+    importances, costs = [], []
+    for group in groups:
+        importance = torch.stack([_importance(network, name) for name in group]).mean(0)
+        importances.append(importance / importance.square().mean().sqrt().clamp(min=1e-12))
+        costs.append(_multiplications_saved(network, group, len(importance)))
+    goes = [torch.zeros(len(importance), dtype=torch.bool) for importance in importances]
+    ranked = sorted(
+        (float(value) / max(costs[g], 1), g, output)
+        for g, importance in enumerate(importances)
+        for output, value in enumerate(importance)
+    )
+    left = fraction * sum(cost * len(importance) for cost, importance in zip(costs, importances, strict=True))
+    for _, g, output in ranked:
+        if left <= 0:
+            break
+        if int(goes[g].sum()) + 1 < len(goes[g]):
+            goes[g][output] = True
+            left -= costs[g]
+    return {name: torch.nonzero(~gone)[:, 0] for group, gone in zip(groups, goes, strict=True) for name in group}
+
+
+def _multiplications_saved(network: Network, group: Sequence[str], outputs: int) -> int:
+    """Return by how many the architecture's multiplications fall if one output of each of these layers leaves."""
+    if outputs == 1:
+        return 0
+    narrowed = _narrowed_architecture(network, dict.fromkeys(group, torch.arange(outputs - 1)))
+    return network.architecture.macs() - narrowed.macs()
 
 
 def _groups(network: Network) -> list[list[str]]:

@@ -21,7 +21,8 @@ class CompressionRecipe:
         granularity: What shares a learned precision: "single" nothing, "channel" the weights of an output and its
             activations, "tensor" a whole layer's.
         is_streamed: All positions of an image share one copy of a layer's hardware, and so its precision.
-        sparsity: Fraction of the weights (magnitude), neurons (structured) or LUTs (learned) to be removed in the end.
+        sparsity: Fraction of the weights (magnitude), of what neurons cost (structured) or of the LUTs (learned) to be
+            removed in the end.
         lut_target: Adder-graph cost to be reached in the end by learned precision; 0 leaves it to `sparsity`.
         steps: Steps after the first; each removes the same fraction of what remains.
         epochs: Epochs of quantization-aware training in each step.

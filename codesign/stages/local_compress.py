@@ -23,7 +23,7 @@ class LocalCompress(StageOptions):
     granularity: str = option("single", "what shares a learned precision", choices=GRANULARITIES)
     dataflow: str = option("parallel", "which hardware precision is learned for", choices=("parallel", "streaming"))
     lut_target: float = option(0.0, "adder-graph cost that learned precision ends at (0: by sparsity)", minimum=0)
-    sparsity: float = option(0.9, "fraction of the LUTs, weights or neurons removed in the end", minimum=0)
+    sparsity: float = option(0.9, "fraction of the LUTs, weights or cost of neurons removed", minimum=0)
     steps: int = option(5, "steps that remove the same fraction of what remains, each with a training", minimum=1)
     epochs: int = option(4, "epochs of quantization-aware training in each step", minimum=1)
     learning_rate: float = option(5e-3, "learning rate at the start of each step")

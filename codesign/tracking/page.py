@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from codesign.core.errors import InvalidValueError
 from codesign.tracking.choices import chosen
 from codesign.tracking.plots import (
+    compression_figure,
     coordinates_figure,
     evolution_figure,
     front_figure,
@@ -48,6 +49,11 @@ def study_page(found: Findings) -> str:
         _section("Pareto front", f"Each point is a trial; a click opens its run{again}.", front_figure(found), _CLICK),
         _section("The front in numbers", "", _front_table(found)),
     ]
+    if any("sparsity" in t.metrics for t in found.trials):
+        lines = (
+            "Each line is one compression of one architecture, from the first step to the last; a click opens its run."
+        )
+        parts.append(_section("What compression costs", lines, compression_figure(found), _CLICK))
     if found.front:
         two = " (in the first two objectives)" if len(found.ranked) > 2 else ""
         course = "What part of the box between best and worst values the front dominates, after every trial."

@@ -90,6 +90,28 @@ def hypervolume_figure(found: Findings) -> go.Figure:
     return _laid_out(figure, xaxis, {"title": {"text": "Hypervolume"}, "range": [0, 1.02]}, height=380)
 
 
+def compression_figure(found: Findings) -> go.Figure:
+    """Return the first objective against the fraction of weights that are zero: a line for each compression."""
+    up, figure = found.ranked[0], go.Figure()
+    measured = [t for t in found.trials if "sparsity" in t.metrics]
+    kinds = sorted({(t.metrics["search_trial"], t.metrics["bits"]) for t in measured})
+    for candidate, bits in kinds:
+        members = [t for t in measured if (t.metrics["search_trial"], t.metrics["bits"]) == (candidate, bits)]
+        members.sort(key=lambda t: t.metrics["sparsity"])
+        figure.add_scatter(
+            name=f"architecture of trial {candidate:g}, {bits:g} bits",
+            x=[t.metrics["sparsity"] for t in members],
+            y=[t.metrics[up.metric] for t in members],
+            mode="lines+markers",
+            marker={"size": 9},
+            hovertext=[_hover(t, found, "") for t in members],
+            hoverinfo="text",
+            customdata=[found.urls.get(t.number, "") for t in members],
+        )
+    axis = {"title": {"text": "Fraction of the weights that are zero"}, "tickformat": ".0%", "range": [-0.02, 1.02]}
+    return _laid_out(figure, axis, _axis(up, measured), height=480)
+
+
 def importance_figure(found: Findings, options: Mapping[str, Mapping[int, str]]) -> go.Figure:
     """Return, for the choices that matter most, what fraction of each objective's variance they explain alone."""
     shares = _importances(found, options)

@@ -231,3 +231,20 @@ def test_every_finished_trial_is_in_exactly_one_group(values):
     assert states.count("front") == len(front_rows(found(trials)))
     assert states.count("breaks a limit") == sum(lut > 1000 for _, lut in values)
     assert "failed" not in states
+
+
+def test_a_compression_shows_what_sparsity_costs():
+    steps = [
+        trial(n, 0.3 + n / 100, 500.0 - n, metrics={
+            "error": 0.3 + n / 100, "lut_estimate": 500.0 - n, "latency_ns": 20.0, "search_trial": 7, "bits": bits,
+            "sparsity": sparsity,
+        })
+        for n, (bits, sparsity) in enumerate([(8, 0.5), (8, 0.1), (6, 0.2)])
+    ]  # fmt: skip
+    page = study_page(found(steps))
+    assert "What compression costs" in page
+    assert "What compression costs" not in study_page(found())
+    ((lines, _),) = [f for f in figures_of(page) if "architecture of trial 7, 8 bits" in f[0]]
+    assert lines["architecture of trial 7, 8 bits"]["x"] == [0.1, 0.5]
+    assert lines["architecture of trial 7, 8 bits"]["y"] == pytest.approx([0.31, 0.3])
+    assert lines["architecture of trial 7, 6 bits"]["x"] == [0.2]
