@@ -42,7 +42,7 @@ RESULTS = Path(__file__).parent / "results" / "joint.json"
 TASK = "jet_classification"
 LARGEST_LUT = 60_000  # by the bound that a search checks before a training
 WORST = np.array([0.6, np.log(100_000.0)])
-FULL = CompressionRecipe("learned", sparsity=0.9, steps=5, epochs=3, distillation=0.5)
+FULL = CompressionRecipe("learned", sparsity=0.9, steps=8, epochs=2)
 
 
 def architectures(count: int, seed: int) -> list[Architecture]:

@@ -1,6 +1,6 @@
 """One price for hardware: what a LUT may cost in loss decides every digit of a weight and every bit of an activation.
 
-Digits d and widths w minimize loss(d, w) + price * LUT(d, w): the first to second order, by sensitivities learned in
+Digits d and formats f minimize loss(d, f) + price * LUT(d, f): the first to second order, by sensitivities learned in
 training, the second by counting adders. The price is not tuned: it is solved for, so that the network has a given cost.
 With equal sensitivities this is reverse water-filling (Cover and Thomas, Elements of Information Theory, 10.3.3).
 """
@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from codesign.compress.digits import Granularity, WeightPrecision, signed_digits
-from codesign.compress.formats import ActivationPrecision, Sharing
+from codesign.compress.formats import ADDER_LUT, ADDER_LUT_PER_BIT, ActivationPrecision, Sharing, adder_lut
 from codesign.compress.quantized_network import Add, MatMul, Multiply, QuantizedNetwork, Sum
 from codesign.compress.quantizers import Quantized, Quantizer
 from codesign.compress.tables import BelowMaximum, Table
 
-ROUNDING_LUT_PER_BIT = 2.0  # ReLU and saturation; da4ml takes 1.5 to 3 for 2 to 6 bits
-PORT_LUT_PER_BIT = 1.0  # an input bit is at least a register
-SUM_BITS = 10.0  # width of a sum that no quantizer has narrowed yet
+ROUNDING = 2.3  # ReLU and saturation, in adders of the width that is left: da4ml takes 9 LUTs for 2 bits, 14 for 6
+PORT = 0.5  # an input of the network, which is at least registered, likewise
 LUT_INPUTS = 6
-SWEEPS = 2  # times that widths and digits are chosen in turns at one price
+SUM_BITS = 10.0  # width of a sum that no quantizer has narrowed yet
+SWEEPS = 2  # times that formats and digits are chosen in turns at one price
 HALVINGS = 30
 PRICES = (-30.0, 10.0)  # natural logarithms
 
@@ -83,22 +83,22 @@ def allocate(network: QuantizedNetwork, inputs: Tensor, lut: float, *, is_stream
     mantissas = {i: layer.weight.detach() / layer.scale for i, layer in layers.items()}
     before = (
         {i: _digits(layer, mantissas[i], layer.precision.setting) for i, layer in layers.items()},
-        {i: _widths(q) for i, q in quantizers.items()},
+        {i: _adders(q) for i, q in quantizers.items()},
     )
 
     lut_of = partial(expected_lut, network, is_streamed=is_streamed)
 
     def choose(price: float) -> tuple[float, dict[int, Tensor], dict[int, Tensor]]:
-        digits, widths = before
+        digits, adders = before
         for _ in range(SWEEPS):
-            slopes = _slopes(partial(lut_of, digits), widths)
+            slopes = _slopes(partial(lut_of, digits), adders)
             chosen = {i: c.cheapest(price * slopes[i]) for i, c in candidates.items()}
-            widths = {i: c.widths(chosen[i]) for i, c in candidates.items()}
-            slopes = _slopes(lambda d, w=widths: lut_of(d, w), digits)
+            adders = {i: adder_lut(c.widths(chosen[i])) for i, c in candidates.items()}
+            slopes = _slopes(lambda d, a=adders: lut_of(d, a), digits)
             settings = {i: layer.precision.setting_at(mantissas[i], layer.scale, price * slopes[i])
                         for i, layer in layers.items()}  # fmt: skip
             digits = {i: _digits(layer, mantissas[i], settings[i]) for i, layer in layers.items()}
-        return float(lut_of(digits, widths)), chosen, settings
+        return float(lut_of(digits, adders)), chosen, settings
 
     low, high = PRICES
     for _ in range(HALVINGS):
@@ -116,42 +116,44 @@ def allocate(network: QuantizedNetwork, inputs: Tensor, lut: float, *, is_stream
     return Allocation(math.exp(high), found)
 
 
-def expected_lut(network: QuantizedNetwork, digits: Values, widths: Values, *, is_streamed: bool = False) -> Tensor:
-    """Return the LUTs that a network is expected to take: linear in the digits, and linear in the widths.
+def expected_lut(network: QuantizedNetwork, digits: Values, adders: Values, *, is_streamed: bool = False) -> Tensor:
+    """Return the LUTs that a network is expected to take: linear in the digits, and linear in the adders.
 
-    Each digit of a weight is an adder as wide as what the weight multiplies. The network is walked with widths in place
-    of values, so that every layer sees the widths it would see in hardware.
+    Each digit of a weight is an adder of what the weight multiplies. The network is walked with the LUTs of such an
+    adder in place of values, so that every layer sees those that it has in hardware.
 
     Args:
         network: Says how results flow.
         digits: Nonzero signed digits of the weights of each layer.
-        widths: Bits of the formats of each quantizer.
+        adders: LUTs of an adder that takes a number of each format of each quantizer; see `adder_lut`.
         is_streamed: All positions of an image share one copy of a layer's hardware.
     """
     results: list[Tensor] = []
     total = torch.zeros((), device=next(network.parameters()).device)
+    wide = float(adder_lut(torch.tensor(SUM_BITS)))
     for i, (step, sources) in enumerate(zip(network.steps, network.wiring, strict=True)):
         x = [results[j] for j in sources]
         match step:
             case Quantizer():
                 shape = x[0].shape if x else (1, *network.input_shape)
-                y = widths[i].reshape(1, *shape[1:]) if step.sharing == "element" else widths[i].expand(shape)
-                lut = (ROUNDING_LUT_PER_BIT if x else PORT_LUT_PER_BIT) * y
+                y = adders[i].reshape(1, *shape[1:]) if step.sharing == "element" else adders[i].expand(shape)
+                lut = (ROUNDING if x else PORT) * y
             case Quantized():
                 lut = step.apply_to(x[0], digits[i])
-                y = torch.full_like(lut, SUM_BITS)
+                y = torch.full_like(lut, wide)
             case Sum():
                 lut = x[0]
-                y = torch.full_like(step(x[0]), SUM_BITS)
+                y = torch.full_like(step(x[0]), wide)
             case Add():
-                y = torch.full_like(step(*x), SUM_BITS)
+                y = torch.full_like(step(*x), wide)
                 lut = y
             case Multiply() | MatMul():
                 lut = step(*x)
-                y = torch.full_like(lut, SUM_BITS)
+                y = torch.full_like(lut, wide)
             case Table():
-                y = torch.full_like(x[0], step.format.width)
-                lut = y * torch.exp2(x[0] - LUT_INPUTS)
+                width = (x[0] - ADDER_LUT) / ADDER_LUT_PER_BIT
+                y = adder_lut(torch.full_like(x[0], step.format.width))
+                lut = step.format.width * torch.exp2(width - LUT_INPUTS)
             case BelowMaximum():
                 y = x[0]
                 lut = 2 * y
@@ -171,8 +173,8 @@ def expected_lut_of(network: QuantizedNetwork, *, is_streamed: bool = False) -> 
         for i, step in enumerate(network.steps)
         if isinstance(step, Quantized)
     }
-    widths = {i: _widths(step) for i, step in enumerate(network.steps) if isinstance(step, Quantizer)}
-    return float(expected_lut(network, digits, widths, is_streamed=is_streamed))
+    adders = {i: _adders(step) for i, step in enumerate(network.steps) if isinstance(step, Quantizer)}
+    return float(expected_lut(network, digits, adders, is_streamed=is_streamed))
 
 
 def _slopes(lut: Callable[[Values], Tensor], at: Values) -> dict[int, Tensor]:
@@ -186,5 +188,5 @@ def _digits(layer: Quantized, mantissa: Tensor, setting: Tensor) -> Tensor:
     return signed_digits(layer.precision.rounded(mantissa, setting) * layer.mask)
 
 
-def _widths(quantizer: Quantizer) -> Tensor:
-    return torch.tensor([float(f.width) for f in quantizer.formats], device=quantizer.scale.device)
+def _adders(quantizer: Quantizer) -> Tensor:
+    return adder_lut(torch.tensor([float(f.width) for f in quantizer.formats], device=quantizer.scale.device))

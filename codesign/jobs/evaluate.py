@@ -121,7 +121,7 @@ def shortly_compressed(
     from codesign.compress.compress import compress
 
     epochs = max(1, options.epochs // 4)
-    recipe = CompressionRecipe("learned", sparsity=JOINT_REDUCTION, steps=2, epochs=epochs, distillation=0.5)
+    recipe = CompressionRecipe("learned", sparsity=JOINT_REDUCTION, steps=2, epochs=epochs)
     steps = list(compress(model, data, task, recipe, seed=seed, device=device, options=options))
     return dict(steps[-1].metrics), steps[-1].network, sum(step.train_seconds for step in steps)
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign import network
+from codesign.backends import da4ml
 from codesign.blocks.conv2d import Conv2d
 from codesign.blocks.conv_attention import ConvAttention
 from codesign.blocks.deep_sets import DeepSets
@@ -122,3 +123,14 @@ def test_a_cost_is_reached_from_below_and_the_integers_agree(architecture, is_st
     assert allocation.lut > full * (0.3 if granularity == "single" else 0.1)
     assert expected_lut_of(quantized, is_streamed=is_streamed) == pytest.approx(allocation.lut)
     require_agreement(quantized.eval(), lower(quantized), inputs)
+
+
+@pytest.mark.parametrize("bits", [3, 5, 8])
+def test_the_expected_cost_is_near_that_of_the_adder_graph(bits):
+    architecture = Architecture((16,), (Dense(24), Dense(16), Dense(5, "identity")))
+    inputs = np.random.default_rng(0).normal(size=(256, 16)).astype(np.float32)
+    quantized = quantize(architecture, network.build(architecture, 0), bits, inputs)
+    make_learnable(quantized, "single", 64)
+    calibrate(quantized, inputs)
+    exact = da4ml.estimate(lower(quantized.eval()))[0].lut
+    assert expected_lut_of(quantized) == pytest.approx(exact, rel=0.2)
