@@ -1,9 +1,9 @@
 """Fronts of metric against LUTs: learned precision against one width, and against one width with magnitude pruning.
 
 Every method starts from the same trained float network. `uniform` trains at each of several widths; `paper` then
-removes 20 % of the remaining weights in each of 8 steps, as the founding paper does; `learned` takes 16 steps of half as
-many epochs, once. LUTs are the adder-graph estimate. How much less hardware learned precision needs at equal metric is
-read off both fronts, seed by seed, over the whole range of metrics that both reach.
+removes 20 % of the remaining weights in each of 8 steps, as the founding paper does; `learned` takes 16 steps of half
+as many epochs, once. LUTs are the adder-graph estimate. How much less hardware learned precision needs at equal metric
+is read off both fronts, seed by seed, over the whole range of metrics that both reach.
 
     PYTHONPATH=. python benchmarks/compression.py [--problems jets_8,bragg] [--seeds 3] [--workers 2]
 
