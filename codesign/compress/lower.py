@@ -35,7 +35,7 @@ def lower(quantized: QuantizedNetwork) -> IntegerNetwork:
     lowering = _Lowering(quantized)
     for step, inputs in zip(quantized.steps, quantized.wiring, strict=True):
         lowering.step(step, tuple(lowering.results[i] for i in inputs))
-    return IntegerNetwork(_absorb_halves(lowering.operations))
+    return IntegerNetwork(tuple(map(_with_short_bias, _absorb_halves(lowering.operations))))
 
 
 def require_agreement(quantized: QuantizedNetwork, network: IntegerNetwork, inputs: np.ndarray) -> None:
@@ -171,3 +171,12 @@ def _absorb_halves(operations: list[Operation]) -> tuple[Operation, ...]:
             result[source] = replace(linear, bias=linear.bias + (1 << (lost - 1)))
         result[i] = replace(quantizer, rounding=Rounding.FLOOR)
     return tuple(result)
+
+
+def _with_short_bias(operation: Operation) -> Operation:
+    """Return the operation with its bias on the coarsest grid that holds it."""
+    if not isinstance(operation, ops.Linear) or not operation.bias.any():
+        return operation
+    together = int(np.bitwise_or.reduce(np.abs(operation.bias)))
+    zeros = (together & -together).bit_length() - 1
+    return replace(operation, bias=operation.bias >> zeros, bias_fraction_bits=operation.bias_fraction_bits - zeros)

@@ -18,6 +18,7 @@ from codesign.compress.digits import WeightPrecision
 from codesign.compress.formats import ActivationPrecision, Sharing, columns
 from codesign.core.fixed_point import FixedPoint, Rounding
 
+BIAS_BITS = 20  # of the largest bias of a layer: none is finer than its last one
 COARSEST, FINEST = -24, 24  # fraction bits that calibration may choose
 
 
@@ -132,9 +133,10 @@ class Quantized(nn.Module):
         self.set_input_grid(input_fraction_bits)
 
     def set_input_grid(self, input_fraction_bits: int) -> None:
-        """Put the bias on the grid of the products with an input of so many fraction bits."""
+        """Put the bias on the grid of the products with an input of so many fraction bits, or a coarser one."""
         self.input_fraction_bits = input_fraction_bits
-        self.bias_scale = self.scale.flatten() * 2.0**-input_fraction_bits
+        finest = self.bias.detach().abs().max().clamp(min=2.0**COARSEST).log2().ceil() - BIAS_BITS
+        self.bias_scale = (self.scale.flatten() * 2.0**-input_fraction_bits).clamp(min=torch.exp2(finest))
 
     def quantized_weight(self) -> Tensor:
         """Return the masked weights on their grids; symmetric, so that a weight and its negative cost the same."""
@@ -144,7 +146,7 @@ class Quantized(nn.Module):
         return tensor_clamp_ste(rounded, -self.limit, self.limit)
 
     def quantized_bias(self) -> Tensor:
-        """Return the bias on the grid of the products."""
+        """Return the bias on its grid."""
         return round_ste(self.bias / self.bias_scale) * self.bias_scale
 
     def apply_to(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -85,7 +85,7 @@ def run_job(job: Job) -> list[tuple[Trial, Path]]:
             found.append(_finished(job, step, data))  # noqa: PERF401 - a later failure must not lose it
     except CodesignError as error:
         folder = job.folder / f"step-{len(found)}"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         fidelity = Fidelity(job.recipe.epochs)
         failed = Trial(len(found), job.candidate.architecture, job.seed, fidelity, failure=str(error))
         found.append((failed, folder))

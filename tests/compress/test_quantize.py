@@ -217,3 +217,13 @@ def test_a_batch_norm_of_a_sum_is_folded_into_all_its_branches():
     quantized = quantize(architecture, module, 14, inputs)
     assert not any(isinstance(step, QuantizedAffine) for step in quantized.steps)
     np.testing.assert_allclose(predict(quantized, inputs), predict(module, inputs), atol=0.01)
+
+
+def test_a_bias_is_no_finer_than_its_last_bits_and_on_the_coarsest_grid_that_holds_it():
+    module, inputs = trained_like(JETS)
+    quantized = quantize(JETS, module, 12, inputs, input_bits=16)
+    network = lower(quantized)
+    require_agreement(quantized, network, _wide(inputs))
+    layers = [operation for operation in network.operations if isinstance(operation, ops.Linear)]
+    assert all(int(np.abs(layer.bias).max()).bit_length() <= 21 for layer in layers)
+    assert all((layer.bias % 2).any() for layer in layers if layer.bias.any())
