@@ -34,7 +34,7 @@ def task(
 
     Args:
         space: "buildable", or "paper" for the search space of Weitz et al., arXiv 2501.05515, section 3, of which many
-            members are float-only (GELU, layer norm, softmax) or too large to unroll.
+            members are float-only (layer norm) or too large to unroll.
         lut_limit: Largest LUT estimate of a candidate; 0 for no limit.
         samples: Simulated patches, split 80/10/10; without effect on official data.
         label_jitter_px: Standard deviation of the simulated label's error in each coordinate; 0 for exact labels.

@@ -71,8 +71,8 @@ def deep_sets_space(particles: int) -> SearchSpace:
     """Return the paper's Deep Sets space, and beside it networks that see the particles in their order.
 
     The first block is either Deep Sets (phi of 1 to 4 layers, the last one its bottleneck) or a dense layer on all
-    particles at once; 0 to 3 dense layers and the output follow. GELU and layer norms are left out: no hardware view
-    builds them exactly.
+    particles at once; 0 to 3 dense layers and the output follow. GELU is left out, since its lookup tables cost
+    more than a leaky ReLU, and layer norms, since no hardware view builds them exactly.
 
     Source: Weitz et al., arXiv 2501.05515, section 4.2.
     """
@@ -113,7 +113,7 @@ def baselines(particles: int = 8) -> dict[str, Architecture]:
     """Return the published networks; the Deep Sets with the widths they have for 8 particles.
 
     Batch norms of the Deep Sets act on the particle axis in phi and on features in rho, and their last layer has an
-    activation. Two have a GELU and are references in float only; their leaky ReLU has a slope of 0.01, here it has 1/8.
+    activation. Two have a GELU, which hardware builds as a table; their leaky ReLU has a slope of 0.01, here it has 1/8.
 
     Source: Odagiu et al., arXiv 2402.01876 (its MLP, which has other widths for each number of particles and none for
     64, and its Deep Sets as Weitz et al. express it); Weitz et al., arXiv 2501.05515 (large to tiny, from its log).
