@@ -113,7 +113,7 @@ def baselines(particles: int = 8) -> dict[str, Architecture]:
     """Return the published networks; the Deep Sets with the widths they have for 8 particles.
 
     Batch norms of the Deep Sets act on the particle axis in phi and on features in rho, and their last layer has an
-    activation. Two have a GELU, which hardware builds as a table; their leaky ReLU has a slope of 0.01, here it has 1/8.
+    activation. Two have a GELU, built as a table; their leaky ReLU has a slope of 0.01, here it has 1/8.
 
     Source: Odagiu et al., arXiv 2402.01876 (its MLP, which has other widths for each number of particles and none for
     64, and its Deep Sets as Weitz et al. express it); Weitz et al., arXiv 2501.05515 (large to tiny, from its log).
