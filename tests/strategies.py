@@ -133,7 +133,7 @@ def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions:
         before = walk.last
         walk.window()
         walk.linear()
-        if walk.shape == walk.ranges[before].shape and draw(st.booleans()):
+        if walk.first_alike <= before and walk.shape == walk.ranges[before].shape and draw(st.booleans()):
             walk.add_step(Add((walk.last, before)))
     walk.go(pixelwise, draw(st.integers(1, 2)))
     match draw(st.sampled_from(["image", "flat", "row", "sum", "max", "mixed"])):
@@ -321,10 +321,24 @@ class _ImageWalk(_Walk):
         self.add_step(Patches((self.last,), kernel, padding, self.draw(st.sampled_from([1, 1, 2]))))
 
     def _beside(self, widest) -> int | None:
-        """Draw a step of the same shape, the last one included."""
-        shapes = [r.shape for r in self.ranges]
-        equal = [i for i, s in enumerate(shapes) if s == shapes[-1] and self.ranges[i].format().width < widest]
+        """Draw a step of the same positions, the last one included."""
+        ranges = self.ranges
+        equal = [
+            i
+            for i in range(self.first_alike, len(ranges))
+            if ranges[i].shape == ranges[-1].shape and ranges[i].format().width < widest
+        ]
         return self.draw(st.sampled_from(equal)) if equal else None
+
+    @property
+    def first_alike(self) -> int:
+        """Number of the first step behind which every convolution has had a window around each pixel."""
+        moved = [
+            i
+            for i, step in enumerate(self.steps)
+            if isinstance(step, Patches) and (step.stride > 1 or step.kernel != 2 * step.padding + 1)
+        ]
+        return moved[-1] if moved else 0
 
     def residual(self) -> None:
         other = self._beside(16)
