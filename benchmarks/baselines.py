@@ -55,7 +55,7 @@ RUNS = (
     Run("jet_features", 56_000, TrainOptions(epochs=20)),
     Run("qubit_readout", 32_000, TrainOptions(epochs=8, learning_rate=1e-3)),
     Run("bragg_peak", 32_000, TrainOptions(epochs=8), only=("compact", "openhls")),
-    Run("bragg_peak", 8_000, TrainOptions(epochs=5, batch_size=64), only=("braggnn", "braggnn_nac")),
+    Run("bragg_peak", 16_000, TrainOptions(epochs=40, batch_size=64), only=("braggnn", "braggnn_nac")),
 )
 NAC_LOG = "8 bit, log of arXiv 2501.05515"
 PUBLISHED = {
