@@ -120,7 +120,7 @@ def counts(network: IntegerNetwork, family: str, cutoff: int) -> dict[str, float
         positions of short additions, built without carry cells. `gates`: gates and multiplexers whose result is read as
         it is. `absorbed`: those that become part of the LUT which reads them. `depth`: the longest path. `one`: 1.
     """
-    kernel = da4ml.Kernel.of(da4ml.trace(network), cutoff)
+    kernel = da4ml.kernel(network, cutoff)
     graph = BitGraph(kernel.pipeline)
     width = bus_bits(network.output_shape, network.output_format.width)
     address = (kernel.latency + 1).bit_length()

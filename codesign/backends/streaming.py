@@ -14,8 +14,9 @@ from functools import lru_cache
 import numpy as np
 
 from codesign.backends import da4ml
+from codesign.backends._da4ml_trace import Bounds, graph, input_bounds, require_narrow
 from codesign.backends._schedule import Part, Schedule, schedule
-from codesign.backends.da4ml import Bounds, Kernel
+from codesign.backends.da4ml import Kernel
 from codesign.backends.rtl.segments import Field, Gather, Pipe, Reduction, Segment, Windows, bits_of
 from codesign.backends.rtl.shell import Core, shell_cost, wrap
 from codesign.core.build import BuildPlan, Resources, Timing
@@ -137,10 +138,10 @@ def interpret(network: IntegerNetwork, mantissas: np.ndarray, cutoff: int = 5) -
 
 @lru_cache(maxsize=8)
 def _streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
-    da4ml.require_narrow(network)
+    require_narrow(network)
     found = schedule(network)
     grids = [r.fraction_bits for r in network.ranges]
-    inputs = Bounds(*(part[(0,) * found.ranks[0]] for part in da4ml.input_bounds(network)))
+    inputs = Bounds(*(part[(0,) * found.ranks[0]] for part in input_bounds(network)))
     kernels: list[Kernel | None] = []
     movements: list[Windows | Gather] = []
     bounds, fields = {0: inputs}, []
@@ -148,7 +149,7 @@ def _streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
         taken = {i: bounds[i] for i in part.taken}
         fields.append(tuple(field for i in part.taken for field in da4ml.fields_of(bounds[i])))
         if part.operations or part.given != part.taken:
-            kernel = Kernel.of(da4ml.graph(part.operations, taken, grids, part.given), cutoff)
+            kernel = Kernel.of(graph(part.operations, taken, grids, part.given), cutoff)
             bounds |= _given(network, found, part, kernel)
         else:
             kernel = None

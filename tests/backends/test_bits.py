@@ -17,7 +17,7 @@ BITWISE = [name for name in ALL if name not in ("Table", "Multiply", "MatMul")] 
 
 
 def kernel_of(network, cutoff=3):
-    return da4ml.Kernel.of(da4ml.trace(network), cutoff)
+    return da4ml.kernel(network, cutoff)
 
 
 def evaluate(graph, kernel, mantissas):

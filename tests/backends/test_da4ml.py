@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.backends import da4ml
+from codesign.backends._da4ml_trace import trace
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
@@ -66,7 +67,7 @@ def test_the_interpreted_adder_graph_equals_the_emulator(network, seed):
 def stage_by_stage(network, vectors, cutoff):
     """What the stages of a pipeline compute, one after the other."""
     values = vectors.reshape(len(vectors), -1).astype(float)
-    for stage in da4ml.Kernel.of(da4ml.trace(network), cutoff).pipeline.solutions:
+    for stage in da4ml.kernel(network, cutoff).pipeline.solutions:
         values = stage._replace(lookup_tables=stage.lookup_tables or None).predict(values)
     return values.reshape(len(vectors), *network.output_shape)
 
@@ -117,7 +118,7 @@ def test_a_plan_is_the_same_every_time(network, cutoff):
     except UnsupportedError as error:
         assert str(error) == "No output of the network depends on its input; there is nothing to build in hardware."  # noqa: PT017
         return
-    da4ml.trace.cache_clear()
+    trace.cache_clear()
     assert da4ml.plan(network, "again", cutoff).digest == first.digest
 
 
@@ -179,7 +180,7 @@ def test_a_constant_network_is_refused_as_hardware_but_interpreted():
 
 def test_what_is_too_large_to_unroll_is_refused_by_step():
     with pytest.raises(UnsupportedError) as error:
-        da4ml.trace(
+        trace(
             IntegerNetwork((Input((), (3, 40, 40), (BYTE,)), Transpose((0,), (0, 2, 1)), MatMul((0, 1)))),
         )
     assert str(error.value) == (
@@ -208,5 +209,5 @@ def test_tables_are_modules_that_read_no_file():
 def test_what_the_solver_would_round_is_refused(weight, message):
     network = IntegerNetwork((Input((), (1,), (BYTE,)), Linear((0,), np.array([[weight]]), np.array([1]), 0, 0)))
     with pytest.raises(UnsupportedError) as error:
-        da4ml.trace(network)
+        trace(network)
     assert str(error.value) == message
