@@ -36,8 +36,8 @@ BOARDS = ", ".join(sorted(p.stem for p in ROOT.glob("codesign/boards/[a-z]*.py")
         (
             global_search.GlobalSearch,
             ["--trails", "20"],
-            "There is no parameter 'trails'; allowed: algorithm, bits, confirm, device, epochs, from_run, objectives, "
-            "resume, rungs, seed, stages, task, trials, workers. Did you mean 'trials'?",
+            "There is no parameter 'trails'; allowed: algorithm, bits, confirm, dataflow, device, epochs, from_run, "
+            "objectives, resume, rungs, seed, stages, task, trials, workers. Did you mean 'trials'?",
         ),
         (
             global_search.GlobalSearch,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from codesign.backends import da4ml
+from codesign.backends.dataflow import preferring
 from codesign.compress.lower import lower
 from codesign.compress.price import allocate, expected_lut_of, make_learnable
 from codesign.compress.quantize import calibrate, quantize
@@ -36,18 +36,18 @@ def learned(network: Network, recipe: CompressionRecipe, trainer: Trainer) -> It
     make_learnable(quantized, recipe.granularity, trainer.options.batch_size, is_streamed=recipe.is_streamed)
     calibrate(quantized, trainer.sample)
     yield Step(network.architecture, quantized, trainer.fit(quantized, 0, keeps_last=True))
-    first = last = _exact_lut(quantized)
+    first = last = _exact_lut(quantized, recipe)
     target = recipe.lut_target or first * (1.0 - recipe.sparsity)
     for step in range(1, recipe.steps + 1) if target < first else ():
         goal = first * (target / first) ** (step / recipe.steps)
         seconds = _train_at(quantized, last, goal, recipe, trainer, step)
-        last = _exact_lut(quantized)
+        last = _exact_lut(quantized, recipe)
         for _ in range(CORRECTIONS if step == recipe.steps else 0):
             if last <= target:
                 break
             goal *= target / last
             seconds += _train_at(quantized, goal, goal, recipe, trainer, step)
-            last = _exact_lut(quantized)
+            last = _exact_lut(quantized, recipe)
         yield Step(network.architecture, quantized, seconds)
 
 
@@ -56,7 +56,7 @@ def _train_at(
 ) -> float:
     """Train while the exact cost falls from `start` to `goal` LUTs; return the seconds."""
     sample = torch.from_numpy(trainer.sample[:SAMPLE_ROWS])
-    share = expected_lut_of(network, is_streamed=recipe.is_streamed) / _exact_lut(network)
+    share = expected_lut_of(network, is_streamed=recipe.is_streamed) / _exact_lut(network, recipe)
     falling = math.ceil(trainer.options.epochs / 2)
 
     def spend(epoch: int) -> None:
@@ -79,5 +79,7 @@ def _train_at(
     return trainer.fit(network, step, after, keeps_last=True)
 
 
-def _exact_lut(network: QuantizedNetwork) -> float:
-    return da4ml.estimate(lower(network))[0].lut or 0.0
+def _exact_lut(network: QuantizedNetwork, recipe: CompressionRecipe) -> float:
+    integers = lower(network)
+    dataflow = preferring("streaming" if recipe.is_streamed else "parallel", integers)
+    return dataflow.estimate(integers)[0].lut or 0.0

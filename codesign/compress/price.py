@@ -55,7 +55,7 @@ def make_learnable(
         granularity: What shares a precision. With "single" each activation has a format of its own where it has
             hardware of its own; positions of a stream share it, and so do those of the input, which the host rounds.
         batch_size: Samples of a training step.
-        is_streamed: All positions of an image share one copy of a layer's hardware.
+        is_streamed: All positions share one copy of a layer's hardware.
     """
     sharing: Sharing = "tensor" if granularity == "tensor" else "channel"
     for i, step in enumerate(network.steps):
@@ -74,7 +74,7 @@ def allocate(network: QuantizedNetwork, inputs: Tensor, lut: float, *, is_stream
         network: Made learnable and trained for some steps since; changes in place.
         inputs: (rows, *input_shape): a sample, on the network's device.
         lut: Expected cost to be reached, from below; see `expected_lut`.
-        is_streamed: All positions of an image share one copy of a layer's hardware.
+        is_streamed: All positions share one copy of a layer's hardware.
     """
     arguments = network.trace_inputs(inputs)
     quantizers = {i: s for i, s in enumerate(network.steps) if isinstance(s, Quantizer)}
@@ -126,7 +126,7 @@ def expected_lut(network: QuantizedNetwork, digits: Values, adders: Values, *, i
         network: Says how results flow.
         digits: Nonzero signed digits of the weights of each layer.
         adders: LUTs of an adder that takes a number of each format of each quantizer; see `adder_lut`.
-        is_streamed: All positions of an image share one copy of a layer's hardware.
+        is_streamed: All positions share one copy of a layer's hardware.
     """
     results: list[Tensor] = []
     total = torch.zeros((), device=next(network.parameters()).device)
@@ -160,8 +160,8 @@ def expected_lut(network: QuantizedNetwork, digits: Values, adders: Values, *, i
             case _:
                 y = step(*x)
                 lut = torch.zeros_like(y)
-        is_image = is_streamed and lut.ndim == 4
-        total = total + (lut.mean((1, 2)) if is_image else lut).sum()
+        has_positions = is_streamed and lut.ndim > 2  # (1, *positions, channels)
+        total = total + (lut.flatten(1, -2).mean(1) if has_positions else lut).sum()
         results.append(y)
     return total
 

@@ -51,6 +51,21 @@ def _nac(layer: Layer, shape: Shape, bits: int, sparsity: float) -> float:
     return 0.0
 
 
+def kernel_macs(architecture: Architecture) -> float:
+    """Return the multiply-accumulates of hardware that computes one position after the other: those of one position."""
+    return _kernel_macs(architecture.layers, architecture.input_shape)
+
+
+def _kernel_macs(layers: Sequence[Layer], shape: Shape) -> float:
+    total = 0.0
+    for layer, given in with_shapes(layers, shape):
+        branches = layer.branches if isinstance(layer, Parallel) else ()
+        inside = sum(_kernel_macs(branch, given) for branch in branches)
+        own = layer.macs(given) - sum(inner.macs(s) for branch in branches for inner, s in with_shapes(branch, given))
+        total += inside + own / math.prod(layer.output_shape(given)[:-1])
+    return total
+
+
 def bops(architecture: Architecture, bits: int, sparsity: float = 0.0) -> float:
     """Return the bit operations that happen: every position of a shared layer counts, a convolution has k^2 C inputs.
 

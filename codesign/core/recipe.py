@@ -20,7 +20,7 @@ class CompressionRecipe:
         bits: Width of weights and activations; where precision is learned, the width it starts from.
         granularity: What shares a learned precision: "single" nothing, "channel" the weights of an output and its
             activations, "tensor" a whole layer's.
-        is_streamed: All positions of an image share one copy of a layer's hardware, and so its precision.
+        is_streamed: All positions share one copy of a layer's hardware, and so its precision.
         sparsity: Fraction of the weights (magnitude), of what neurons cost (structured) or of the LUTs (learned) to be
             removed in the end.
         lut_target: Adder-graph cost to be reached in the end by learned precision; 0 leaves it to `sparsity`.

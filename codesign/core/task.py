@@ -116,6 +116,7 @@ class Task:
         source: Where task, data and metric come from (DOI).
         augment: Optional; takes and returns a batch (inputs, targets) of torch tensors on their device.
         default_bits: Width of weights and activations where nothing else is said.
+        default_dataflow: Likewise, how hardware takes an input: "parallel" at once, "streaming" position by position.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Task:
     source: str
     augment: Callable[[Any, Any], tuple[Any, Any]] | None = None
     default_bits: int = 8
+    default_dataflow: Literal["parallel", "streaming"] = "parallel"
 
     @property
     def slug(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.backends import da4ml, hls4ml, qonnx
+from codesign.backends.dataflow import streams
 from codesign.core.board import Board
 from codesign.core.firmware import Firmware
 from codesign.core.integer_network import IntegerNetwork
@@ -119,6 +120,11 @@ def make_firmware(
         },
     )
     return bundle, firmware
+
+
+def dataflow_for(network: IntegerNetwork, stated: str, compressed_for: str) -> str:
+    """Return the dataflow stated; "auto" keeps to a stream if the network was compressed for one and allows it."""
+    return "streaming" if stated == "auto" and compressed_for == "streaming" and streams(network) else stated
 
 
 def views_folder(network: IntegerNetwork, board: Board, clock_ns: float, dataflow: str) -> Path:

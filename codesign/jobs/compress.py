@@ -124,7 +124,9 @@ def _finished(job: Job, step: Checkpoint, data: Data) -> tuple[Trial, Path]:
     (folder / "architecture.json").write_text(step.architecture.to_json())
     qonnx.write(step.network, folder / "network.qonnx.onnx")
     golden_vectors(step.network, data.validation.inputs).save(folder / "golden.npz")
-    metrics = dict(step.metrics) | hardware_metrics(step.network, step.architecture, job.recipe.bits)
+    dataflow = "streaming" if job.recipe.is_streamed else "parallel"
+    metrics = dict(step.metrics)
+    metrics |= hardware_metrics(step.network, step.architecture, job.recipe.bits, dataflow)
     metrics |= {
         "bits": job.recipe.bits,
         "sparsity": step.sparsity,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def work_folder(run_id: str) -> Path:
 def objectives_of(task: Task, text: str) -> tuple[Objective, ...]:
     """Return the objectives that `text` states, or the task's own if it is empty."""
     return parse_objectives(text) if text else task.objectives
+
+
+def dataflow_of(task: Task, stated: str, *params: Mapping[str, str]) -> str:
+    """Return the dataflow stated, or that of the first earlier run whose parameters state one, or the task's own."""
+    earlier = (given.get("dataflow", "") for given in params)
+    return next(filter(None, (stated, *earlier)), task.default_dataflow)
 
 
 @cache

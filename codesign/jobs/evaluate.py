@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codesign.core.architecture import Architecture
-from codesign.core.complexity import bops, bops_nac, ebops
+from codesign.core.complexity import bops, bops_nac, ebops, kernel_macs
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.layers import require_buildable
 from codesign.core.recipe import CompressionRecipe
@@ -43,6 +43,7 @@ class Evaluator:
         folder: Where each trial leaves its files, in a folder of its own (see `trial_folder`); None writes none.
         device: "auto", "cpu" or "cuda".
         is_joint: Compress each architecture shortly by learned precision; its metrics are those of the integers then.
+        dataflow: "parallel", or "streaming" for every network that can be computed position by position.
     """
 
     task: str
@@ -50,6 +51,7 @@ class Evaluator:
     folder: Path | None = None
     device: str = "auto"
     is_joint: bool = False
+    dataflow: str = "parallel"
 
     def __call__(self, architecture: Architecture, fidelity: Fidelity, seed: int, number: int) -> dict[str, float]:
         """Return the metrics of one trial and write its model and its HLS project."""
@@ -66,12 +68,14 @@ class Evaluator:
         result = train.train(model, data, task, options, seed=seed, device=self.device)
         seconds = result.seconds
         if self.is_joint:
-            metrics, integers, compressing = shortly_compressed(model, data, task, options, seed, self.device)
+            metrics, integers, compressing = shortly_compressed(
+                model, data, task, options, seed, self.device, self.dataflow
+            )
             seconds += compressing
         else:
             metrics = dict(task.score(train.predict(model, data.validation.inputs), data.validation.targets))
             integers = quantize_trained(architecture, model, data, self.bits)
-        metrics |= hardware_metrics(integers, architecture, self.bits)
+        metrics |= hardware_metrics(integers, architecture, self.bits, self.dataflow)
         metrics["train_seconds"] = seconds
         if self.folder is not None:
             from codesign.backends import hls4ml
@@ -98,7 +102,8 @@ class Evaluator:
         metrics = shape_metrics(architecture, self.bits)
         if self.is_joint:
             return metrics
-        return metrics | {"lut_estimate": LEAST_LUT_PER_MAC_BIT * self.bits * metrics["macs"]}
+        macs = kernel_macs(architecture) if self.dataflow == "streaming" else metrics["macs"]
+        return metrics | {"lut_estimate": LEAST_LUT_PER_MAC_BIT * self.bits * macs}
 
 
 def trial_folder(folder: Path, number: int) -> Path:
@@ -115,22 +120,25 @@ def quantize_trained(architecture: Architecture, model: object, data: Data, bits
 
 
 def shortly_compressed(
-    model: Network, data: Data, task: Task, options: TrainOptions, seed: int, device: str
+    model: Network, data: Data, task: Task, options: TrainOptions, seed: int, device: str, dataflow: str
 ) -> tuple[dict[str, float], IntegerNetwork, float]:
     """Return what a short compression by learned precision leaves: the score, the integers, and the seconds it took."""
     from codesign.compress.compress import compress
 
     epochs = max(1, options.epochs // 4)
-    recipe = CompressionRecipe("learned", sparsity=JOINT_REDUCTION, steps=2, epochs=epochs)
+    streams = dataflow == "streaming"
+    recipe = CompressionRecipe("learned", is_streamed=streams, sparsity=JOINT_REDUCTION, steps=2, epochs=epochs)
     steps = list(compress(model, data, task, recipe, seed=seed, device=device, options=options))
     return dict(steps[-1].metrics), steps[-1].network, sum(step.train_seconds for step in steps)
 
 
-def hardware_metrics(integers: IntegerNetwork, architecture: Architecture, bits: int) -> dict[str, float]:
-    """Return the estimated cost of an integer network under its metric keys."""
-    from codesign.backends import da4ml
+def hardware_metrics(
+    integers: IntegerNetwork, architecture: Architecture, bits: int, dataflow: str = "parallel"
+) -> dict[str, float]:
+    """Return the estimated cost of an integer network under its metric keys; one that cannot stream is parallel."""
+    from codesign.backends.dataflow import preferring
 
-    resources, timing = da4ml.estimate(integers)
+    resources, timing = preferring(dataflow, integers).estimate(integers)
     numbers = {"latency_cycles": timing.latency_cycles, "ii": timing.ii, "ebops": ebops(integers)}
     return resources.metrics() | numbers | shape_metrics(architecture, bits)
 

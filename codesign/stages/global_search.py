@@ -25,6 +25,7 @@ class GlobalSearch(StageOptions):
     algorithm: str = option("portfolio", "how architectures are suggested: a file in codesign/search/algorithms")
     objectives: str = option("", "metrics and limits, such as error,lut_estimate<=30000 (empty: the task's own)")
     bits: int = option(0, "width of weights and activations in the hardware estimate (0: the task's own)", minimum=0)
+    dataflow: str = option("", "hardware to search for (empty: the task's own)", choices=("", "parallel", "streaming"))
     stages: str = option("separate", "joint: a trial is compressed before it counts", choices=("separate", "joint"))
     device: str = option("auto", "where to train: auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
 
@@ -48,7 +49,10 @@ def run(options: GlobalSearch) -> str:
         interrupted = lookup.find_interrupted("global_search", stated, resume, journal)
         options = as_started(replace(options, resume=""), interrupted.params)
     task, data = load_task_and_data(options.task)
-    evaluator = Evaluator(task.name, options.bits or task.default_bits, None, options.device, options.stages == "joint")
+    evaluator = Evaluator(
+        task.name, options.bits or task.default_bits, None, options.device, options.stages == "joint",
+        options.dataflow or task.default_dataflow,
+    )  # fmt: skip
     history = lookup.load_history("global_search", task.name, options.from_run)
     search = Search(
         task, objectives_of(task, options.objectives), evaluator,

@@ -21,7 +21,7 @@ class LocalCompress(StageOptions):
     method: str = option("learned", "learned precision, or one width and what is pruned", choices=METHODS)
     bits: str = option("8", "widths of weights and activations to try (learned precision starts from them)")
     granularity: str = option("single", "what shares a learned precision", choices=GRANULARITIES)
-    dataflow: str = option("parallel", "which hardware precision is learned for", choices=("parallel", "streaming"))
+    dataflow: str = option("", "hardware to compress for (empty: the search's)", choices=("", "parallel", "streaming"))
     lut_target: float = option(0.0, "adder-graph cost that learned precision ends at (0: by sparsity)", minimum=0)
     sparsity: float = option(0.9, "fraction of the LUTs, weights or cost of neurons removed", minimum=0)
     steps: int = option(10, "steps that remove the same fraction of what remains, each with a training", minimum=1)
@@ -39,14 +39,13 @@ class LocalCompress(StageOptions):
             self.method,
             bits,
             self.granularity,
-            self.dataflow == "streaming",
-            self.sparsity,
-            self.lut_target,
-            self.steps,
-            self.epochs,
-            self.learning_rate,
-            self.rewinding == "yes",
-            self.distillation,
+            sparsity=self.sparsity,
+            lut_target=self.lut_target,
+            steps=self.steps,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            is_rewound=self.rewinding == "yes",
+            distillation=self.distillation,
         )
 
 
@@ -57,16 +56,18 @@ def run(options: LocalCompress) -> str:
         CodesignError: A parameter is not allowed, or there is no search run to take candidates from.
     """
     from codesign.core.pareto import front, spread
-    from codesign.jobs.context import load_task_and_data, objectives_of, work_folder
+    from codesign.jobs.context import dataflow_of, load_task_and_data, objectives_of, work_folder
     from codesign.tracking import lookup, runs
     from codesign.tracking.summary import log_study
 
     task, data = load_task_and_data(options.task)
-    recipes = [options.recipe(bits) for bits in widths(options.bits)]
+    stated = [options.recipe(bits) for bits in widths(options.bits)]
     source = lookup.find_run("global_search", task.name, options.from_run)
+    options = replace(options, from_run=source.id, dataflow=dataflow_of(task, options.dataflow, source.params))
+    recipes = [replace(recipe, is_streamed=options.dataflow == "streaming") for recipe in stated]
     objectives = objectives_of(task, source.params.get("objectives", ""))
     candidates = spread(front(lookup.load_trials(source.id), objectives), objectives, options.candidates)
-    with runs.start_stage("local_compress", task.name, asdict(options) | {"from_run": source.id}) as tracked:
+    with runs.start_stage("local_compress", task.name, asdict(options)) as tracked:
         folder = work_folder(tracked.id)
         jobs: list[Job] = []
         for candidate, recipe in product(candidates, recipes):

@@ -19,7 +19,7 @@ class Synthesize(StageOptions):
     from_run: str = option("", "id of the compression run to take networks from (empty: the newest finished one)")
     board: str = option("vu13p", "a file in codesign/boards")
     clock_ns: float = option(0.0, "clock period in nanoseconds (0: the board's)", minimum=0)
-    dataflow: str = option("auto", "how the RTL is laid out", choices=("auto", "parallel", "streaming"))
+    dataflow: str = option("auto", "layout of the RTL (auto: as compressed)", choices=("auto", "parallel", "streaming"))
     candidates: int = option(1, "members of the compression front to be built", minimum=1)
     vectors: int = option(2000, "golden vectors that every view must reproduce", minimum=1000)
     workers: int = option(2, "views that are built at the same time", minimum=1)
@@ -33,8 +33,8 @@ def run(options: Synthesize) -> str:
         ExactnessError: A view differs from the emulator; that network is not registered. The others are, before this.
     """
     from codesign.core.pareto import front, spread
-    from codesign.jobs.build import make_firmware
-    from codesign.jobs.context import load_task_and_data, objectives_of, work_folder
+    from codesign.jobs.build import dataflow_for, make_firmware
+    from codesign.jobs.context import dataflow_of, load_task_and_data, objectives_of, work_folder
     from codesign.tracking import lookup, registry, runs
 
     board = load_board(options.board)
@@ -43,6 +43,7 @@ def run(options: Synthesize) -> str:
     source = lookup.find_run("local_compress", task.name, options.from_run)
     search = lookup.find_run("global_search", task.name, source.params["from_run"])
     objectives = objectives_of(task, search.params.get("objectives", ""))
+    compressed_for = dataflow_of(task, "", source.params, search.params)
     best = front(lookup.load_trials(source.id), objectives)
     if not best:
         raise TrackingError(
@@ -57,7 +58,7 @@ def run(options: Synthesize) -> str:
                 place = folder / f"build-{trial.number}"
                 bundle, firmware = make_firmware(
                     network, trial, task, data, board, options.clock_ns, options.vectors, place, given,
-                    options.dataflow, options.workers,
+                    dataflow_for(network, options.dataflow, compressed_for), options.workers,
                 )  # fmt: skip
                 tracked.log_folder(bundle, f"firmware/{trial.number}")
                 tracked.log_metrics(dict(firmware.metrics), step=trial.number)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from codesign.backends import calibrated, hls_estimate, nextpnr, vitis, vivado, yosys
+from codesign.backends.dataflow import Dataflow
 from codesign.core.board import Board
 from codesign.core.build import BuildPlan, Resources
 from codesign.core.errors import ToolError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.run import Tool, run_plan
-from codesign.synthesis.dataflow import Dataflow
 
 YOSYS_LIMIT_LUT = 60_000  # a larger design takes hours
 ROUTE_LIMIT_LUT = 10_000  # likewise: 5,000 LUTs take one to two minutes, 25,000 twenty

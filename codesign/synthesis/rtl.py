@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from codesign.backends import verilator
+from codesign.backends.dataflow import Dataflow
 from codesign.core.build import BuildPlan
 from codesign.core.integer_network import IntegerNetwork
-from codesign.synthesis.dataflow import Dataflow
 
 STALL_SEEDS = (1, 2)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from codesign.backends import verilator
+from codesign.backends.dataflow import choose
 from codesign.core.board import Board
 from codesign.core.build import BuildPlan, Evidence, Resources, Timing
 from codesign.core.errors import ToolError, UnsupportedError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.synthesis import levels
 from codesign.synthesis.apart import run_apart
-from codesign.synthesis.dataflow import choose
 from codesign.synthesis.evidence import View, check_view, failed
 from codesign.synthesis.rtl import RtlSteps, RtlView
 from codesign.synthesis.vectors import GoldenVectors

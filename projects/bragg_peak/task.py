@@ -34,7 +34,8 @@ def task(
 
     Args:
         space: "buildable", or "paper" for the search space of Weitz et al., arXiv 2501.05515, section 3, of which many
-            members are float-only (layer norm) or too large to unroll.
+            members are float-only (layer norm); it is searched for hardware that takes a pixel a clock, since most are
+            too large to unroll.
         lut_limit: Largest LUT estimate of a candidate; 0 for no limit.
         samples: Simulated patches, split 80/10/10; without effect on official data.
         label_jitter_px: Standard deviation of the simulated label's error in each coordinate; 0 for exact labels.
@@ -70,6 +71,7 @@ def task(
         space=SPACES[space],
         baselines=BASELINES,
         source="Liu et al., BraggNN: fast X-ray Bragg peak analysis using deep learning, doi:10.1107/S2052252521011258",
+        default_dataflow="streaming" if space == "paper" else "parallel",
         default_bits=6,  # costs 0.001 px against 8 bits, and two fifths of the LUTs less
     )
 

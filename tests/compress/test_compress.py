@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codesign import network
-from codesign.backends import da4ml
+from codesign.backends import da4ml, streaming
 from codesign.blocks.deep_sets import DeepSets
 from codesign.blocks.dense import Dense
 from codesign.compress.compress import compress
@@ -132,6 +132,13 @@ def test_a_target_is_reached_and_less_is_lost_than_by_pruning(trained):
     learned = _compress(trained, CompressionRecipe("learned", 8, lut_target=target, steps=3, epochs=3))[-1]
     assert 0.8 * target < da4ml.estimate(learned.network)[0].lut <= target
     assert learned.metrics["error"] < error
+
+
+def test_a_target_counts_the_hardware_of_a_stream_once(trained):
+    recipe = CompressionRecipe("learned", 8, is_streamed=True, lut_target=1500.0, steps=3, epochs=2)
+    first, *_, last = _compress(trained, recipe)
+    assert 1000 < streaming.estimate(last.network)[0].lut <= 1500 < streaming.estimate(first.network)[0].lut
+    assert da4ml.estimate(last.network)[0].lut > 2 * 1500
 
 
 def test_a_target_beyond_reach_ends_with_one_sentence_and_keeps_the_steps_before(trained):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from codesign.backends import nextpnr, vitis, vivado, yosys
+from codesign.backends.dataflow import Dataflow
 from codesign.core import plugins
 from codesign.core.build import BuildPlan, Resources
 from codesign.core.errors import ToolError
@@ -14,7 +15,6 @@ from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, Linear
 from codesign.core.run import Tool
-from codesign.synthesis.dataflow import Dataflow
 from codesign.synthesis.levels import estimates, measure, measure_project
 
 FAKES = Path(__file__).parent.parent / "fake_tools"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from codesign.backends import verilator
+from codesign.backends.dataflow import choose
 from codesign.core import plugins
 from codesign.core.build import Resources
 from codesign.core.errors import ToolError, UnsupportedError
@@ -16,7 +17,6 @@ from codesign.core.fixed_point import FixedPoint, Rounding
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, Linear, Max, Patches, Quantize, Relu, Sum
 from codesign.synthesis.bundle import interface_of, write_bundle
-from codesign.synthesis.dataflow import choose
 from codesign.synthesis.evidence import View
 from codesign.synthesis.synthesize import require_fit, synthesize
 from codesign.synthesis.vectors import golden_vectors

@@ -26,9 +26,9 @@ class Dataflow:
     """
 
     kind: str
-    cutoff: int
+    cutoff: int = 5
 
-    def estimate(self, network: IntegerNetwork, clock_ns: float) -> tuple[Resources, Timing]:
+    def estimate(self, network: IntegerNetwork, clock_ns: float = 5.0) -> tuple[Resources, Timing]:
         """Return resources and timing of the layout, before anything is built."""
         backend = streaming if self.kind == "streaming" else da4ml
         return backend.estimate(network, self.cutoff, clock_ns)
@@ -41,6 +41,20 @@ class Dataflow:
     def beats(self, network: IntegerNetwork) -> int:
         """Return in how many beats of the input stream a sample comes."""
         return streaming.beats(network) if self.kind == "streaming" else 1
+
+
+def preferring(kind: str, network: IntegerNetwork) -> Dataflow:
+    """Return the dataflow of a kind, for a search and a compression; a network that cannot stream is parallel."""
+    return Dataflow(kind if kind != "streaming" or streams(network) else "parallel")
+
+
+def streams(network: IntegerNetwork) -> bool:
+    """Return whether a network can be computed position by position."""
+    try:
+        streaming.unrolled_lut(network)
+    except UnsupportedError:
+        return False
+    return True
 
 
 def choose(network: IntegerNetwork, board: Board, clock_ns: float, dataflow: str = "auto") -> Dataflow:
