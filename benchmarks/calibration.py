@@ -26,7 +26,7 @@ from codesign.core.build import Resources
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
 COVERAGE = 0.9
 LEAST_ROUTED = 10  # with fewer designs there is no calibration on place and route
-LUT_TERMS = {"xcup": ("chain", "gates"), "ecp5": ("chain", "gates", "narrow")}
+LUT_TERMS = {"xcup": ("chain", "gates"), "xc7": ("chain", "gates"), "ecp5": ("chain", "gates", "narrow")}
 PERIOD_TERMS = ("depth", "one")
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.calibration_designs
 
 Draws designs of five families (MLP, Deep Sets, linear interaction, mixer, convolution), a third of them trained on the
-tasks' simulations, at 3 to 8 bits and 0 to 90 % sparsity, and synthesizes each for UltraScale+ and ECP5. All is kept in
-build/calibration, and nothing there is built again.
+tasks' simulations, at 3 to 8 bits and 0 to 90 % sparsity, and synthesizes each for UltraScale+, 7 series and ECP5; the
+smallest are placed and routed on ECP5 too. All is kept in build/calibration, and nothing there is built again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from codesign.backends import da4ml, yosys
+from codesign.backends import da4ml, nextpnr, yosys
 from codesign.blocks.conv2d import Conv2d
 from codesign.blocks.deep_sets import DeepSets
 from codesign.blocks.dense import Dense
@@ -32,6 +32,7 @@ from codesign.core.architecture import Architecture
 from codesign.core.build import Resources
 from codesign.core.errors import UnsupportedError
 from codesign.core.integer_network import IntegerNetwork
+from codesign.core.plugins import load_board
 from codesign.core.run import run_plan
 from codesign.network import build
 from codesign.train import TrainOptions, train
@@ -47,7 +48,9 @@ TASKS = {
 }
 CUTOFFS = (1, 2, 3, 5, 8)  # adders between two registers
 LUT_RANGE = 300.0, 6000.0  # by the estimate: Yosys takes 3 to 7 CPU-seconds per 1,000 LUTs
-TARGETS = ("xcup", "ecp5")
+TARGETS = ("xcup", "xc7", "ecp5")
+ROUTED_ON = "ulx3s_85f"
+ROUTED_CLOCK_NS = 20.0
 
 
 class Design(NamedTuple):
@@ -156,15 +159,27 @@ def synthesized(design: Design, target: str, folder: Path) -> Resources:
     return yosys.parse((built / "stat.json").read_text(), target, tool.version)
 
 
+def routed(design: Design, folder: Path) -> Resources:
+    """Return what nextpnr makes of a design on ECP5, likewise."""
+    rtl = da4ml.plan(design.network, "design", design.cutoff)
+    cells = run_plan(yosys.plan(rtl, "ecp5", with_cells=True), folder / "cells", yosys.find_tool()) / "cells.json"
+    tool = nextpnr.find_tool()
+    plan = nextpnr.plan(rtl, cells.read_text(), load_board(ROUTED_ON), ROUTED_CLOCK_NS)
+    return nextpnr.parse((run_plan(plan, folder / "nextpnr", tool) / "report.json").read_text(), tool.version)
+
+
 def main() -> None:
-    """Synthesize the designs that were not yet."""
+    """Synthesize the designs that were not yet, then place and route."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fit", type=int, default=40, help="designs to fit and to calibrate the intervals on (seed 0)")
     parser.add_argument("--judge", type=int, default=62, help="designs to judge the fit on (seed 1)")
-    counts = vars(parser.parse_args())
+    parser.add_argument("--route", type=int, default=20, help="designs of each set to place and route, smallest first")
+    options = parser.parse_args()
+    counts = {0: options.fit, 1: options.judge}
     torch.set_num_threads(1)
+    sizes: dict[Path, float] = {}
     for number in range(max(counts.values())):
-        for seed in [s for s, count in enumerate(counts.values()) if number < count]:
+        for seed in [s for s, count in counts.items() if number < count]:
             folder = FOLDER / f"{seed}-{number:03d}"
             design = load(folder) if (folder / "design.json").exists() else save(draw(seed, number), folder)
             for target in TARGETS:
@@ -173,6 +188,14 @@ def main() -> None:
                 print(
                     *design[:-1], target, resources.lut, resources.ff, f"{time.monotonic() - start:.1f} s", flush=True
                 )
+            sizes[folder] = resources.lut or 0.0
+    smallest = sorted(sizes, key=lambda folder: sizes[folder])
+    for seed in counts:
+        for folder in [f for f in smallest if f.name.startswith(f"{seed}-")][: options.route]:
+            design, start = load(folder), time.monotonic()
+            found = routed(design, folder)
+            seconds = f"{time.monotonic() - start:.1f} s"
+            print(*design[:-1], "routed", found.lut, found.ff, found.fmax_mhz, seconds, flush=True)
 
 
 if __name__ == "__main__":

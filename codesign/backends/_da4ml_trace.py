@@ -7,7 +7,7 @@ fraction bits than da4ml can represent.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -129,9 +129,15 @@ def require_narrow(network: IntegerNetwork) -> None:
             )
 
 
-def require_few(network: IntegerNetwork) -> None:
-    """Raise UnsupportedError, naming the step, if a step has more multiplications than are worth unrolling."""
-    for i, operation in enumerate(network.operations):
+def require_few(network: IntegerNetwork, steps: Iterable[int] | None = None) -> None:
+    """Raise UnsupportedError, naming the step, if a step has more multiplications than are worth unrolling.
+
+    Args:
+        network: The network.
+        steps: Those to be unrolled; None for all.
+    """
+    for i in range(len(network.operations)) if steps is None else steps:
+        operation = network.operations[i]
         shapes = [network.ranges[j].shape for j in operation.inputs]
         products = 0
         if isinstance(operation, Linear):

@@ -31,10 +31,12 @@ from codesign.core.integer_network import IntegerNetwork
 
 CALIBRATION = Path(__file__).parent / "calibration.json"
 # Shorter additions are built of LUTs, longer ones of carry cells: Yosys, arith_map.v of each family.
-SHORT = {"xcup": 2, "ecp5": 4}
+SHORT = {"xcup": 2, "xc7": 2, "ecp5": 4}
 DELAY_LINE = 3  # registers in a row from which on Yosys builds a shift register in a LUT of an AMD part; none on ECP5
-# Memory behind the core: AMD UG574 (RAM32M16: 8 LUTs for 32 x 14 bits), Lattice FPGA-TN-02204 (6 for 16 x 4 bits).
-MEMORY = {"xcup": (8, 14, 32), "ecp5": (6, 4, 16)}
+# Memory behind the core: AMD UG574 (RAM32M16: 8 LUTs for 32 x 14 bits) and UG474 (RAM32M: 4 for 32 x 6 bits), Lattice
+# FPGA-TN-02204 (6 for 16 x 4 bits).
+MEMORY = {"xcup": (8, 14, 32), "xc7": (4, 6, 32), "ecp5": (6, 4, 16)}
+AMD = ("xcup", "xc7")
 # Delays relative to that of entering and leaving a carry chain, chosen on eight routed ECP5 designs: one carry bit; a
 # gate and a short addition, which often share a LUT with what reads them.
 CARRY, GATE, NARROW = 0.05, 0.5, 0.4
@@ -73,7 +75,7 @@ def estimate(network: IntegerNetwork, family: str, cutoff: int = 5) -> Calibrate
 
     Args:
         network: The network, fully unrolled: initiation interval 1.
-        family: A family with a calibration: "xcup" or "ecp5".
+        family: A family with a calibration: "xcup", "xc7" or "ecp5".
         cutoff: Adder delays between two registers.
 
     Raises:
@@ -127,7 +129,7 @@ def counts(network: IntegerNetwork, family: str, cutoff: int) -> dict[str, float
     luts, bits, words = MEMORY[family]
     memory = luts * math.ceil(width / bits) * math.ceil((1 << address) / words)
     registers = sum(kind == "register" for _, (kind, *_) in graph.living())
-    lines, delayed = _delay_lines(graph) if family == "xcup" else (0, 0)
+    lines, delayed = _delay_lines(graph) if family in AMD else (0, 0)
     numbers = _logic(graph, family)
     numbers["ff"] = registers - delayed + kernel.latency + 4 * address + 2
     numbers["fixed"] = memory + width + 2 * address + lines + numbers.pop("opaque")
@@ -158,7 +160,7 @@ def _logic(graph: BitGraph, family: str) -> Counter[str]:
             place[number] = place[before] + 1 if before > 1 else 0
             if len(graph.nodes[chain][1]) <= SHORT[family]:
                 numbers["narrow"] += 1
-            elif family == "xcup":
+            elif family in AMD:
                 numbers["chain"] += a > 1 and b > 1
             elif place[number] % 2 or number not in with_odd:  # the end of a cell
                 numbers["chain"] += 2

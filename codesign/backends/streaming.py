@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from codesign.backends import da4ml
-from codesign.backends._da4ml_trace import Bounds, graph, input_bounds, require_narrow
+from codesign.backends._da4ml_trace import Bounds, graph, input_bounds, require_few, require_narrow
 from codesign.backends._schedule import Part, Schedule, schedule
 from codesign.backends.da4ml import Kernel
 from codesign.backends.rtl.segments import Field, Gather, Pipe, Reduction, Segment, Windows, bits_of
@@ -140,6 +140,7 @@ def interpret(network: IntegerNetwork, mantissas: np.ndarray, cutoff: int = 5) -
 def _streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
     require_narrow(network)
     found = schedule(network)
+    require_few(network, found.head.operations)
     grids = [r.fraction_bits for r in network.ranges]
     inputs = Bounds(*(part[(0,) * found.ranks[0]] for part in input_bounds(network)))
     kernels: list[Kernel | None] = []

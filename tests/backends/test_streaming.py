@@ -11,7 +11,7 @@ from codesign.backends import da4ml, streaming, verilator
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import Add, Input, Linear, Max, Patches, Quantize, Relu, Reshape, Sum
+from codesign.core.operations import Add, Input, Linear, MatMul, Max, Patches, Quantize, Relu, Reshape, Sum, Transpose
 from tests import rtl_batch
 from tests.strategies import image_networks, vectors_for
 
@@ -184,3 +184,13 @@ def test_a_constant_network_is_refused():
     network = pixels(Linear((0,), np.zeros((2, 1), dtype=int), np.array([5]), 0, 0))
     with pytest.raises(UnsupportedError, match=CONSTANT):
         streaming.plan(network, "constant", 4)
+
+
+def test_a_head_that_is_too_large_to_unroll_is_refused_by_step():
+    numbers = FixedPoint(4, 0)
+    steps = (Input((), (150, 4), (numbers,)), Relu((0,)), Transpose((1,), (1, 0)), MatMul((1, 2)))
+    with pytest.raises(UnsupportedError) as error:
+        streaming.estimate(IntegerNetwork(steps))
+    assert str(error.value) == (
+        "Step 3 (MatMul) has 90000 multiplications; the RTL view unrolls up to 20000. Use fewer positions or channels."
+    )
