@@ -43,7 +43,9 @@ from codesign.core.plugins import load_task
 from codesign.core.task import Data, Split, Task
 from codesign.jobs.context import load_task_and_data
 from codesign.jobs.evaluate import Evaluator
-from codesign.train import TrainOptions, predict, rate_at, shuffled, subset, train
+from codesign.resident import shuffled, subset
+from codesign.train import predict, train
+from codesign.train_options import TrainOptions, rate_at
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 TASKS = ("jet_classification", "bragg_peak")

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from codesign.convolution import FEW_CHANNELS, convolve, is_batch_innermost, turn
 from codesign.core.architecture import Architecture
 from codesign.core.errors import DataError
 from codesign.core.layers import (
@@ -96,9 +95,6 @@ class ChannelsLastConv2d(nn.Conv2d):
     """A convolution over (batch, height, width, channels); the permuted view is torch's own channels-last format."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_cpu and self.in_channels <= FEW_CHANNELS and self.groups == 1:
-            assert self.bias is not None
-            return convolve(x, self.weight, self.bias, self.stride[0], int(self.padding[0]))
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -110,17 +106,10 @@ class BatchNorm(nn.BatchNorm1d):
         axis %= len(shape)
         inner = math.prod(shape[axis + 1 :])
         self.view = (-1, shape[axis], inner) if inner > 1 else (-1, shape[axis])
-        self.is_last = axis == len(shape) - 1
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.is_last and is_batch_innermost(x):
-            turned = turn(x)
-            return turn(self._normalize(turned.reshape(1, len(turned), -1)).view(turned.shape))
-        return self._normalize(x.reshape(self.view)).view(x.shape)
-
-    def _normalize(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x,
+        y = F.batch_norm(
+            x.reshape(self.view),
             self.running_mean,
             self.running_var,
             self.weight,
@@ -129,6 +118,7 @@ class BatchNorm(nn.BatchNorm1d):
             self.momentum or 0.0,
             self.eps,
         )
+        return y.view(x.shape)
 
 
 class LayerNorm(nn.LayerNorm):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from codesign import network, train
+from codesign.autograd import LOSSES
 from codesign.compress.lower import lower, require_agreement
 from codesign.compress.quantize import quantize
 from codesign.core import plugins
@@ -50,7 +51,7 @@ def require_a_sound_task(task: Task) -> None:
     assert task.title
     assert task.source
     assert len(task.input_meaning) == task.input_shape[-1]
-    assert task.loss in train.LOSSES
+    assert task.loss in LOSSES
     assert plugins.load_task(task.name).name == task.name
     assert any(o.is_ranked for o in task.objectives)
     for architecture in task.baselines.values():
