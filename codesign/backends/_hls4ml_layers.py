@@ -1,25 +1,13 @@
-"""Layers that hls4ml lacks, added through its extension API, and the hls4ml layer of every integer operation.
-
-hls4ml's own dense layer multiplies; everything else is a function of `hls/nnet_exact.h`. Tensors are flat arrays.
-"""
+"""The hls4ml layer of every integer operation, on whole tensors: flat arrays in row-major order."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from functools import singledispatch
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from hls4ml.backends import get_backend
-from hls4ml.backends.template import FunctionCallTemplate, LayerConfigTemplate
-from hls4ml.backends.vivado.passes.core_templates import (
-    DenseConfigTemplate,
-    dense_config_template,
-    dense_include_list,
-)
-from hls4ml.model.layers import Dense, Layer, register_layer
 
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import Fixed, FixedPoint, Overflow, Rounding
@@ -42,75 +30,8 @@ from codesign.core.operations import (
     Transpose,
 )
 
-HEADER = Path(__file__).parent / "hls" / "nnet_exact.h"
-INCLUDES = ["nnet_utils/nnet_exact.h"]
-ROUNDINGS = {Rounding.FLOOR: "AP_TRN", Rounding.HALF_UP: "AP_RND", Rounding.HALF_EVEN: "AP_RND_CONV"}
-OVERFLOWS = {Overflow.WRAP: "AP_WRAP", Overflow.SATURATE: "AP_SAT"}
-
-
-class ExactStep(Layer):
-    """A call of a function in nnet_exact.h."""
-
-    def initialize(self) -> None:
-        self.add_output_variable([self.get_attr("n_out")])
-        for name in self.get_attr("constants"):
-            self.add_weights_variable(name=name, var_name=f"{name}{{index}}")
-
-
-class DenseOverPositions(Dense):
-    """A dense layer with the same weights at every position; hls4ml treats it as a dense layer in all else."""
-
-    def initialize(self) -> None:
-        super().initialize()
-        self.add_output_variable([self.get_attr("positions") * self.get_attr("n_out")])
-
-
-class _StepConfig(LayerConfigTemplate):
-    def __init__(self) -> None:
-        super().__init__(ExactStep)
-
-    def format(self, node: Layer) -> str:
-        lines = [f"static const unsigned n_out = {node.get_attr('n_out')};", *node.get_attr("members")]
-        lines += [f"typedef {node.get_weights(name).type.name} {name}_t;" for name in node.get_attr("constants")]
-        return f"struct config{node.index} {{\n" + "".join(f"    {line}\n" for line in lines) + "};\n"
-
-
-class _StepCall(FunctionCallTemplate):
-    def __init__(self) -> None:
-        super().__init__(ExactStep, include_header=INCLUDES)
-
-    def format(self, node: Layer) -> str:
-        tensors = [*(node.get_input_variable(name) for name in node.inputs), node.get_output_variable()]
-        types = ", ".join([*(t.type.name for t in tensors), f"config{node.index}"])
-        arguments = [*(t.name for t in tensors), *(node.get_weights(n).name for n in node.get_attr("constants"))]
-        return f"nnet::exact::{node.get_attr('function')}<{types}>({', '.join(arguments)});"
-
-
-class _DenseOverPositionsConfig(DenseConfigTemplate):
-    def __init__(self) -> None:
-        LayerConfigTemplate.__init__(self, DenseOverPositions)
-        self.template = dense_config_template
-
-
-class _DenseOverPositionsCall(FunctionCallTemplate):
-    def __init__(self) -> None:
-        super().__init__(DenseOverPositions, include_header=[*dense_include_list, *INCLUDES])
-
-    def format(self, node: Layer) -> str:
-        values = self._default_function_params(node)
-        values["w"], values["b"] = (node.get_weights(name).name for name in ("weight", "bias"))
-        call = "nnet::exact::dense<{input_t}, {output_t}, {config}, {positions}>({input}, {output}, {w}, {b});"
-        return call.format(**values)
-
-
-def register(backend_name: str) -> None:
-    """Teach an hls4ml backend the layers of this file."""
-    backend = get_backend(backend_name)
-    for layer in (ExactStep, DenseOverPositions):
-        register_layer(layer.__name__, layer)
-    for template in (_StepConfig, _StepCall, _DenseOverPositionsConfig, _DenseOverPositionsCall):
-        backend.register_template(template)
-    backend.register_source(HEADER.resolve())
+ROUNDINGS = {Rounding.FLOOR: "TRN", Rounding.HALF_UP: "RND", Rounding.HALF_EVEN: "RND_CONV"}
+OVERFLOWS = {Overflow.WRAP: "WRAP", Overflow.SATURATE: "SAT"}
 
 
 class Step(NamedTuple):
@@ -133,19 +54,16 @@ def describe(operation: Operation, result: Range, *inputs: Range) -> Step:
 @describe.register
 def _(operation: Linear, result: Range, x: Range) -> Step:
     inputs, outputs = operation.weight.shape
-    positions = math.prod(x.shape) // inputs
     weight, weight_format = _constant(operation.weight, operation.weight_fraction_bits)
     bias, bias_format = _constant(operation.bias, operation.bias_fraction_bits)
     attributes = {"class_name": "Dense", "n_in": inputs, "n_out": outputs, "weight_data": weight, "bias_data": bias}
-    if positions > 1:
-        attributes |= {"class_name": DenseOverPositions.__name__, "positions": positions}
     # The accumulator has the result's format: a partial sum that leaves it wraps, and the last addition wraps it back.
     return Step(attributes, {"weight": weight_format, "bias": bias_format, "accum": container(result)})
 
 
 @describe.register
 def _(operation: Quantize, result: Range, x: Range) -> Step:
-    modes = f"{ROUNDINGS[operation.rounding]},{OVERFLOWS[operation.overflow]}"
+    modes = ", ".join(f"nnet::exact::{m}" for m in (ROUNDINGS[operation.rounding], OVERFLOWS[operation.overflow]))
     source = container(x)
 
     def conversion(target: FixedPoint) -> str:
@@ -154,8 +72,8 @@ def _(operation: Quantize, result: Range, x: Range) -> Step:
         lost = x.fraction_bits - target.fraction_bits
         # ap_fixed asks for the highest lost bit even where the number has none there: widen it before.
         wide = FixedPoint(max(source.width, lost), max(source.width, lost) - x.fraction_bits, source.is_signed)
-        value = "x" if wide == source else f"ap_{wide}(x)"
-        return f"return res_T(ap_{str(target)[:-1]},{modes}>({value}));"
+        value = "x" if wide == source else f"{cpp_type(wide)}(x)"
+        return f"return res_T({cpp_type(target)[:-1]}, {modes}>({value}));"
 
     if len(set(operation.formats)) == 1:
         body = conversion(operation.formats[0])
@@ -185,14 +103,14 @@ def _(operation: Relu, result: Range, x: Range) -> Step:
 def _(operation: LeakyRelu, result: Range, x: Range) -> Step:
     coarse = container(x)
     fine = FixedPoint(coarse.width, coarse.integer_bits - operation.slope_bits, coarse.is_signed)
-    return _step("leaky_relu", result, [f"typedef ap_{fine} fine_t;"])
+    return _step("leaky_relu", result, [f"typedef {cpp_type(fine)} fine_t;"])
 
 
 @describe.register
 def _(operation: Sum, result: Range, x: Range) -> Step:
     total = container(result)
     coarse = FixedPoint(total.width, total.integer_bits + operation.mean_bits, total.is_signed)
-    return _step("sum", result, [*_axis(x, operation.axis), f"typedef ap_{coarse} sum_t;"])
+    return _step("sum", result, [*_axis(x, operation.axis), f"typedef {cpp_type(coarse)} held_t;"])
 
 
 @describe.register
@@ -229,7 +147,7 @@ def _(operation: Table, result: Range, x: Range) -> Step:
     values, values_format = _constant(operation.values, operation.fraction_bits)
     width = container(x).width
     members = [
-        f"typedef ap_{FixedPoint(width, width, container(x).is_signed)} whole_t;",
+        f"typedef {cpp_type(FixedPoint(width, width, container(x).is_signed))} whole_t;",
         f"static const int low = {operation.low};",
     ]
     return _step("table", result, members, {"values": values}, {"values": values_format})
@@ -249,6 +167,11 @@ def container(values: Range) -> FixedPoint:
     return narrow if narrow.width else FixedPoint(1, 1 - values.fraction_bits, is_signed=False)
 
 
+def cpp_type(held: FixedPoint) -> str:
+    """Return the C++ name of a format."""
+    return f"nnet::exact::{held}"
+
+
 def _step(
     function: str,
     result: Range,
@@ -258,8 +181,9 @@ def _step(
 ) -> Step:
     constants = constants or {}
     attributes = {
-        "class_name": ExactStep.__name__,
+        "class_name": "ExactStep",
         "function": function,
+        "pattern": "",
         "n_out": result.low.size,
         "members": list(members),
         "constants": list(constants),

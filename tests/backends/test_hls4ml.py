@@ -16,6 +16,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from codesign.backends import hls4ml
+from codesign.backends._hls4ml_graph import streamed
 from codesign.core.errors import InvalidValueError, ToolError, UnsupportedError
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
@@ -38,7 +39,7 @@ from codesign.core.operations import (
     Transpose,
 )
 from codesign.core.run import run_plan
-from tests.strategies import integer_networks, vectors_for
+from tests.strategies import image_networks, integer_networks, vectors_for
 
 VECTORS = 1000
 
@@ -179,15 +180,18 @@ def test_a_changed_weight_is_detected(tmp_path):
     np.testing.assert_array_equal(outputs, changed.emulate(inputs))
 
 
-@settings(max_examples=8, deadline=None)
-@given(integer_networks(), st.sampled_from(["jets", "jets:particles=8", "8-jets", "größe"]))
-def test_a_project_is_complete_small_and_names_no_place_of_its_making(network, name):
-    project = hls4ml.plan(network, name)
+@settings(max_examples=12, deadline=None)
+@given(
+    integer_networks(),
+    st.sampled_from(["jets", "jets:particles=8", "8-jets", "größe"]),
+    st.sampled_from(["Vitis", "Catapult"]),
+    st.sampled_from(hls4ml.IOS),
+)
+def test_a_project_is_complete_small_and_names_no_place_of_its_making(network, name, backend, io_type):
+    project = hls4ml.plan(network, name, options=hls4ml.Options(backend, io_type))
     assert project.name.isidentifier()
     assert project.name.isascii()
-    assert {f"firmware/{project.name}.cpp", "firmware/parameters.h", "project.tcl", "build_prj.tcl"} <= set(
-        project.files
-    )
+    assert {f"firmware/{project.name}.cpp", "firmware/parameters.h", "build_prj.tcl"} <= set(project.files)
     content = hls4ml.archive(project)
     assert len(content) < 150_000
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -201,7 +205,9 @@ def test_a_project_is_complete_small_and_names_no_place_of_its_making(network, n
 def test_equal_networks_give_equal_projects_in_every_process():
     code = (
         "from tests.backends.test_hls4ml import deep_sets; from codesign.backends import hls4ml;"
-        "project = hls4ml.plan(deep_sets()); print(project.digest, hash(hls4ml.archive(project)))"
+        "project = hls4ml.plan(deep_sets()); print(project.digest, hash(hls4ml.archive(project)));"
+        "options = hls4ml.Options('Vitis', 'io_stream', 'distributed_arithmetic');"
+        "print(hls4ml.plan(deep_sets(), options=options).digest)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "0"}
     runs = [
@@ -231,23 +237,83 @@ def perceptron():
     )
 
 
-@pytest.mark.parametrize(
-    ("network", "options"),
-    [
-        (convolution(), hls4ml.Options("Vivado")),
-        (convolution(), hls4ml.Options(strategy="resource", reuse_factor=3)),
-        (perceptron(), hls4ml.Options(strategy="distributed_arithmetic")),
-    ],
-    ids=["Vivado", "resource", "distributed_arithmetic"],
-)
+EVERY_OPTION = [
+    (convolution(), hls4ml.Options("Vivado")),
+    (convolution(), hls4ml.Options(strategy="resource", reuse_factor=3)),
+    (convolution(), hls4ml.Options(strategy="distributed_arithmetic")),
+    (perceptron(), hls4ml.Options(strategy="distributed_arithmetic")),
+    (attention(), hls4ml.Options(io="io_stream")),
+    (convolution(), hls4ml.Options(io="io_stream", strategy="resource", reuse_factor=3)),
+    (convolution(), hls4ml.Options("Vivado", "io_stream", "distributed_arithmetic")),
+    (deep_sets(), hls4ml.Options("Catapult", "io_stream")),
+    (convolution(), hls4ml.Options("Catapult", strategy="resource", reuse_factor=3)),
+]
+
+
+@pytest.mark.parametrize(("network", "options"), EVERY_OPTION, ids=["-".join(o[:3]) for _, o in EVERY_OPTION])
 def test_every_option_is_exact(network, options, tmp_path):
     inputs = vectors_for(network, VECTORS)
     project = hls4ml.plan(network, options=options)
-    np.testing.assert_array_equal(hls4ml.simulate(network, inputs, tmp_path, project), network.emulate(inputs))
-    kernels = {"latency": "DenseLatency", "resource": "DenseResource", "distributed_arithmetic": "dense_da"}
+    outputs = hls4ml.simulate(network, inputs, tmp_path, project, options)
+    np.testing.assert_array_equal(outputs, network.emulate(inputs))
     text = project.files["firmware/parameters.h"] + project.files[f"firmware/{project.name}.cpp"]
-    assert kernels[options.strategy] in text
-    assert project.command[0] == {"Vitis": "vitis-run", "Vivado": "vivado_hls"}[options.backend]
+    kernels = {"latency": "DenseLatency", "resource": "DenseResource", "distributed_arithmetic": "dense_da"}
+    kernel = f"nnet::{options.strategy}" if options.backend == "Catapult" else kernels[options.strategy]
+    assert kernel in text or Linear not in map(type, network.operations)
+    streams = {"Catapult": "ac_channel<input_t>"}.get(options.backend, "hls::stream<input_t>")
+    assert (streams in text) == (options.io == "io_stream")
+    assert project.command[0] == {"Vitis": "vitis-run", "Vivado": "vivado_hls"}.get(options.backend, "catapult")
+
+
+@settings(max_examples=2, derandomize=True, deadline=None, phases=[Phase.generate])
+@given(image_networks().filter(lambda network: len(network.operations) > 8))
+def test_any_image_streams_exactly(network):
+    inputs, options = vectors_for(network, VECTORS), hls4ml.Options("Catapult", "io_stream")
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = hls4ml.simulate(network, inputs, Path(folder) / "view", options=options)
+    np.testing.assert_array_equal(outputs, network.emulate(inputs))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(integer_networks(max_steps=12), image_networks()))
+def test_streams_hold_every_element_in_beats_that_synthesis_takes(network):
+    nodes = streamed(network)
+    shapes = {node.index: node.shape for node in nodes}
+    assert all(j in shapes for node in nodes for j in node.inputs)
+    for i, (beats, size) in shapes.items():
+        assert beats * size == network.ranges[i].low.size
+        assert size * network.ranges[i].format().width <= 4096
+        assert network.ranges[i].shape[-1:] in ((), (0,)) or network.ranges[i].shape[-1] % size == 0
+
+
+def test_a_wide_image_is_cut_into_beats_and_its_windows_stay_inside_of_the_convolution():
+    weight = np.ones((9 * 600, 1), dtype=np.int64)
+    steps = (
+        Input((), (3, 3, 600), (FixedPoint(8, 4),)),
+        Relu((0,)),  # nothing uses it
+        Patches((0,), 3),
+        Linear((2,), weight, np.array([0]), 0, 0),
+        Reshape((3,), (1,)),
+    )
+    image, convolution = streamed(IntegerNetwork(steps))
+    assert image.shape == (9 * 2, 300)  # 600 x 8 bits exceed 4,096
+    assert (convolution.index, convolution.inputs, convolution.step.attributes["pattern"]) == (3, (0,), "windows")
+
+
+def test_a_stream_that_many_steps_use_is_refused():
+    steps = [Input((), (2,), (FixedPoint(4, 2),)), *(Relu((0,)) for _ in range(8))]
+    steps += [Add((1, 2)), *(Add((len(steps) + i, i + 3)) for i in range(6))]
+    with pytest.raises(UnsupportedError) as error:
+        hls4ml.plan(IntegerNetwork(tuple(steps)), options=hls4ml.Options(io="io_stream"))
+    assert str(error.value) == (
+        "The result of step 0 (Input) is used 8 times; hls4ml copies a stream up to 7 times. Use io_parallel."
+    )
+
+
+def test_a_constant_of_one_bit_keeps_its_grid_in_catapult(tmp_path):
+    network = IntegerNetwork((Input((), (2,), (FixedPoint(1, 1), FixedPoint(1, 0, is_signed=False))), Relu((0,))))
+    inputs, options = vectors_for(network, 16), hls4ml.Options("Catapult")
+    np.testing.assert_array_equal(hls4ml.simulate(network, inputs, tmp_path, options=options), network.emulate(inputs))
 
 
 @pytest.mark.parametrize(
@@ -255,22 +321,22 @@ def test_every_option_is_exact(network, options, tmp_path):
     [
         (
             {"backend": "oneAPI"},
-            "The hls4ml view does not build backend 'oneAPI': its numbers are ac_fixed, and the exact layers are "
-            "written for ap_fixed. Use Vitis or Vivado.",
+            "The hls4ml view does not build backend 'oneAPI': its code is SYCL, which Intel's icpx compiles with "
+            "headers that hls4ml does not ship, so that no C simulation by g++ could prove it exact. Use Vitis or "
+            "Vivado or Catapult.",
         ),
         (
-            {"io": "io_stream"},
-            "The hls4ml view does not build io 'io_stream': the exact layers take whole arrays, not streams. "
-            "Use io_parallel.",
+            {"backend": "Catapult", "strategy": "distributed_arithmetic"},
+            "hls4ml has no strategy 'distributed_arithmetic' for Catapult. Use latency or resource, or another "
+            "backend.",
         ),
         (
-            {"strategy": "distributed_arithmetic"},
-            "Step 2 (Linear) acts on 6 positions; the hls4ml view builds strategy 'distributed_arithmetic' for one. "
-            "Use latency or resource.",
+            {"io": "io_serial"},
+            "The io of an hls4ml project is 'io_serial'; allowed: io_parallel, io_stream.",
         ),
         (
             {"backend": "vitis"},
-            "The backend of an hls4ml project is 'vitis'; allowed: Vitis, Vivado.",
+            "The backend of an hls4ml project is 'vitis'; allowed: Vitis, Vivado, Catapult.",
         ),
         (
             {"reuse_factor": 2},

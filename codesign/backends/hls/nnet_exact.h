@@ -1,9 +1,10 @@
 #ifndef NNET_EXACT_H_
 #define NNET_EXACT_H_
 
-#include "ap_fixed.h"
 #include "nnet_common.h"
 #include "nnet_dense.h"
+#include "nnet_exact_stream.h"
+#include "nnet_exact_types.h"
 
 // Steps of an integer network that hls4ml has no exact layer for. Tensors are flat arrays in row-major order; every
 // result type holds every result, so that bits are lost nowhere but in the formats that `quantize` names. All functions
@@ -12,40 +13,9 @@
 namespace nnet {
 namespace exact {
 
-// The same bits with the binary point elsewhere: multiplication by a power of two.
-template <class res_T, class data_T> res_T move_point(data_T x) {
-    #pragma HLS INLINE
-    res_T y;
-    y.range() = x.range();
-    return y;
-}
-
-// A dense layer with the same weights at every position.
-template <class data_T, class res_T, typename CONFIG_T, unsigned POSITIONS>
-void dense(data_T data[POSITIONS * CONFIG_T::n_in], res_T res[POSITIONS * CONFIG_T::n_out],
-           typename CONFIG_T::weight_t weights[CONFIG_T::n_in * CONFIG_T::n_out],
-           typename CONFIG_T::bias_t biases[CONFIG_T::n_out]) {
-    #pragma HLS INLINE
-    for (unsigned p = 0; p < POSITIONS; p++) {
-        #pragma HLS UNROLL
-        data_T x[CONFIG_T::n_in];
-        res_T y[CONFIG_T::n_out];
-        #pragma HLS ARRAY_PARTITION variable=x complete
-        #pragma HLS ARRAY_PARTITION variable=y complete
-        for (unsigned i = 0; i < CONFIG_T::n_in; i++) {
-            #pragma HLS UNROLL
-            x[i] = data[p * CONFIG_T::n_in + i];
-        }
-        nnet::dense<data_T, res_T, CONFIG_T>(x, y, weights, biases);
-        for (unsigned j = 0; j < CONFIG_T::n_out; j++) {
-            #pragma HLS UNROLL
-            res[p * CONFIG_T::n_out + j] = y[j];
-        }
-    }
-}
-
 template <class data_T, class res_T, typename CONFIG_T> void quantize(data_T data[CONFIG_T::n_out], res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         res[i] = CONFIG_T::template quantize<data_T, res_T>(i, data[i]);
@@ -56,6 +26,7 @@ template <class data_T, class res_T, typename CONFIG_T>
 void affine(data_T data[CONFIG_T::n_out], res_T res[CONFIG_T::n_out], typename CONFIG_T::scale_t *scale,
             typename CONFIG_T::offset_t *offset) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         res[i] = data[i] * scale[CONFIG_T::scale_index(i)] + offset[CONFIG_T::offset_index(i)];
@@ -64,6 +35,7 @@ void affine(data_T data[CONFIG_T::n_out], res_T res[CONFIG_T::n_out], typename C
 
 template <class data_T, class res_T, typename CONFIG_T> void relu(data_T data[CONFIG_T::n_out], res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         res[i] = data[i] > 0 ? res_T(data[i]) : res_T(0);
@@ -74,20 +46,23 @@ template <class data_T, class res_T, typename CONFIG_T> void relu(data_T data[CO
 template <class data_T, class res_T, typename CONFIG_T>
 void leaky_relu(data_T data[CONFIG_T::n_out], res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         res[i] = data[i] >= 0 ? res_T(data[i]) : res_T(move_point<typename CONFIG_T::fine_t>(data[i]));
     }
 }
 
-// A mean over 2^n entries is a sum with the binary point moved by n: `sum_t` has the width of `res_T`.
+// A mean over 2^n entries is a sum with the binary point moved by n: `held_t` has the width of `res_T`.
 template <class data_T, class res_T, typename CONFIG_T>
 void sum(data_T data[CONFIG_T::outer * CONFIG_T::entries * CONFIG_T::inner], res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         unsigned first = i / CONFIG_T::inner * CONFIG_T::entries * CONFIG_T::inner + i % CONFIG_T::inner;
-        typename CONFIG_T::sum_t total = 0;
+        typename CONFIG_T::held_t total = 0;
+        #pragma hls_unroll
         for (unsigned k = 0; k < CONFIG_T::entries; k++) {
             #pragma HLS UNROLL
             total += data[first + k * CONFIG_T::inner];
@@ -99,11 +74,13 @@ void sum(data_T data[CONFIG_T::outer * CONFIG_T::entries * CONFIG_T::inner], res
 template <class data_T, class res_T, typename CONFIG_T>
 void max(data_T data[CONFIG_T::outer * CONFIG_T::entries * CONFIG_T::inner], res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         unsigned first = i / CONFIG_T::inner * CONFIG_T::entries * CONFIG_T::inner + i % CONFIG_T::inner;
         data_T x[CONFIG_T::entries];
         #pragma HLS ARRAY_PARTITION variable=x complete
+        #pragma hls_unroll
         for (unsigned k = 0; k < CONFIG_T::entries; k++) {
             #pragma HLS UNROLL
             x[k] = data[first + k * CONFIG_T::inner];
@@ -115,6 +92,7 @@ void max(data_T data[CONFIG_T::outer * CONFIG_T::entries * CONFIG_T::inner], res
 template <class first_T, class second_T, class res_T, typename CONFIG_T>
 void add(first_T *first, second_T *second, res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         res[i] = first[CONFIG_T::first_index(i)] + second[CONFIG_T::second_index(i)];
@@ -124,6 +102,7 @@ void add(first_T *first, second_T *second, res_T res[CONFIG_T::n_out]) {
 template <class first_T, class second_T, class res_T, typename CONFIG_T>
 void multiply(first_T *first, second_T *second, res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         res[i] = first[CONFIG_T::first_index(i)] * second[CONFIG_T::second_index(i)];
@@ -134,9 +113,11 @@ void multiply(first_T *first, second_T *second, res_T res[CONFIG_T::n_out]) {
 template <class first_T, class second_T, class res_T, typename CONFIG_T>
 void matmul(first_T *first, second_T *second, res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         res_T total = 0;
+        #pragma hls_unroll
         for (unsigned k = 0; k < CONFIG_T::entries; k++) {
             #pragma HLS UNROLL
             total += first[CONFIG_T::first_index(i) + k] * second[CONFIG_T::second_index(i) + k * CONFIG_T::columns];
@@ -149,6 +130,7 @@ void matmul(first_T *first, second_T *second, res_T res[CONFIG_T::n_out]) {
 template <class data_T, class res_T, typename CONFIG_T>
 void table(data_T data[CONFIG_T::n_out], res_T res[CONFIG_T::n_out], typename CONFIG_T::values_t *values) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         res[i] = values[move_point<typename CONFIG_T::whole_t>(data[i]).to_int() - CONFIG_T::low];
@@ -158,6 +140,7 @@ void table(data_T data[CONFIG_T::n_out], res_T res[CONFIG_T::n_out], typename CO
 // Elements in another order; index -1 is a padded zero.
 template <class data_T, class res_T, typename CONFIG_T> void rearrange(data_T *data, res_T res[CONFIG_T::n_out]) {
     #pragma HLS INLINE
+    #pragma hls_unroll
     for (unsigned i = 0; i < CONFIG_T::n_out; i++) {
         #pragma HLS UNROLL
         int from = CONFIG_T::data_index(i);
