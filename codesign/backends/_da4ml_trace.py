@@ -7,7 +7,7 @@ fraction bits than da4ml can represent.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from codesign.backends._da4ml_values import (
     each,
     leaky,
     looked_up,
+    matrix_product,
     maximum,
     product,
     quantize,
@@ -129,14 +130,14 @@ def require_narrow(network: IntegerNetwork) -> None:
             )
 
 
-def require_few(network: IntegerNetwork, steps: Iterable[int] | None = None) -> None:
+def require_few(network: IntegerNetwork, shared: Mapping[int, int] | None = None) -> None:
     """Raise UnsupportedError, naming the step, if a step has more multiplications than are worth unrolling.
 
     Args:
         network: The network.
-        steps: Those to be unrolled; None for all.
+        shared: How many positions share the multiplications of each step that is built; None if all are unrolled.
     """
-    for i in range(len(network.operations)) if steps is None else steps:
+    for i, positions in dict.fromkeys(range(len(network.operations)), 1).items() if shared is None else shared.items():
         operation = network.operations[i]
         shapes = [network.ranges[j].shape for j in operation.inputs]
         products = 0
@@ -145,6 +146,7 @@ def require_few(network: IntegerNetwork, steps: Iterable[int] | None = None) -> 
         elif isinstance(operation, Multiply | MatMul):
             entries = shapes[0][-1] if isinstance(operation, MatMul) else 1
             products = math.prod(network.ranges[i].shape) * entries
+        products //= positions
         most = MOST_PRODUCTS.get(type(operation), 0)
         if products > most:
             raise UnsupportedError(
@@ -190,8 +192,7 @@ def _apply(  # noqa: PLR0912 - one case for each operation
         case Multiply():
             y = np.frompyfunc(product, 2, 1)(x[0], x[1])
         case MatMul():
-            terms = np.frompyfunc(product, 2, 1)(np.expand_dims(x[0], -1), np.expand_dims(x[1], -3))
-            y = reduced(lambda a, b: a + b, terms, terms.ndim - 2, False)
+            y = matrix_product(x[0], x[1])
         case Add():
             y = scale(x[0], point - points[0]) + scale(x[1], point - points[1])
         case Reshape() | Transpose() | Patches():

@@ -116,6 +116,14 @@ def reduced(function: Callable[[Value, Value], Value], x: np.ndarray, axis: int,
     return np.expand_dims(result, axis) if keep else result
 
 
+def matrix_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a @ b; a vector is a row on the left and a column on the right, as in numpy."""
+    rows, columns = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+    terms = np.frompyfunc(product, 2, 1)(np.expand_dims(rows, -1), np.expand_dims(columns, -3))
+    y = reduced(lambda x, z: x + z, terms, terms.ndim - 2, False)
+    return y[0] if a.ndim == 1 else y[..., 0] if b.ndim == 1 else y
+
+
 def quantize(operation: Quantize, x: np.ndarray, point: int, grid: int) -> np.ndarray:
     """Return the result of a quantization, from the binary point of x to the result's."""
     result = np.empty(x.shape, dtype=object)

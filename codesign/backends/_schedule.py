@@ -1,39 +1,33 @@
 """How a network becomes a stream: which operations are computed position by position, and what stands between them.
 
-A tensor is a *stream* if its leading axes are positions that come one by one, in row-major order; the axes behind them,
-one at least, are the channels of a beat. An operation that treats all positions alike, each by itself, is *local* and
-belongs to a kernel. `Patches` ends a kernel: the windows of the next one must be collected first. What is neither waits
-for the whole sample, in the *head*.
+A tensor is a *stream* if some of its axes are positions that come one by one; the axes beside them, one at least, are
+the channels of a beat. Otherwise it is *whole*: there is one of it in a sample. A step that treats all positions alike,
+each by itself, is *local* and belongs to a kernel; it may take whole tensors beside its streams, as the product of
+queries with all keys does. Two steps end a kernel: `Patches`, since the windows of the next one must be made first, and
+the first local one that takes what is whole, since it must wait for the sample. What is only needed once in a sample
+follows at the end, in the *head*.
+
+Tensors are numbered as the steps of the network that they are results of; what is made of the result of step i beside
+it has the number i plus a multiple of the number of steps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from codesign.backends._localize import Axes, Local, localize
 from codesign.core.errors import UnsupportedError
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import (
-    Add,
-    Affine,
-    LeakyRelu,
-    Linear,
-    Max,
-    Multiply,
-    Operation,
-    Patches,
-    Quantize,
-    Relu,
-    Reshape,
-    Sum,
-    Table,
-    Transpose,
-)
+from codesign.core.layers import Shape
+from codesign.core.operations import Linear, Max, Operation, Patches, Reshape, Sum, Transpose
 
 ADVICE = 'use dataflow "parallel" for this network'
+COLLECTED, TURNED, FITTED = 1, 2, 3  # multiples of the number of steps: what is made of a result
+KINDS = 4
 
 
 @dataclass(frozen=True)
@@ -41,9 +35,9 @@ class Part:
     """What one kernel computes, for one position after the other or, in the head, for one sample after the other.
 
     Attributes:
-        operations: By the step of the network whose result they give; they see tensors without position axes.
-        taken: Steps whose results come in, in order.
-        given: Steps whose results go out, in order; one may go out twice.
+        operations: By the number of their result; they see streams without position axes.
+        taken: Tensors that come in, in order.
+        given: Tensors that go out, in order; one may go out twice.
         beats: Positions of a sample.
     """
 
@@ -54,24 +48,41 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Window:
+    """What makes windows of streams; others accompany the window's anchor.
+
+    Attributes:
+        patches: Steps whose results the windows are.
+    """
+
+    patches: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What makes streams whole; others wait for it, and follow from the first position on.
+
+    Attributes:
+        wholes: By number of the whole tensor, the stream that it is made of: first those that are collected, then those
+            that are summed or maximized over all positions, whose number is a step's own.
+    """
+
+    wholes: Mapping[int, int]
+
+
+@dataclass(frozen=True)
 class Schedule:
     """A network as parts in a row.
 
     Attributes:
-        parts: Those that work position by position.
-        windows: Between each part and the next, the steps that are `Patches`; the rest of what the next part takes
-            accompanies the window's anchor.
-        ranks: Number of position axes of every step that is a stream.
-        reduced: Steps that sum or maximize over all positions, with the stream that they reduce; the rest of what the
-            head takes is collected.
-        head: What needs the whole sample.
+        parts: Those that work position by position, then the head.
+        movements: What stands between each part and the next.
+        positions: Axes of every stream that are positions, in the order in which positions come.
     """
 
     parts: tuple[Part, ...]
-    windows: tuple[tuple[int, ...], ...]
-    ranks: Mapping[int, int]
-    reduced: Mapping[int, int]
-    head: Part
+    movements: tuple[Window | Sample, ...]
+    positions: Mapping[int, Axes]
 
 
 def schedule(network: IntegerNetwork) -> Schedule:
@@ -89,7 +100,7 @@ def schedule(network: IntegerNetwork) -> Schedule:
     for i, operation in enumerate(network.operations):
         if i and i in plan.users:
             plan.place(i, operation)
-    if not plan.windows and not plan.local:
+    if not plan.movements and not any(plan.operations):
         first = min(i for i in plan.users if i)
         raise UnsupportedError(
             f"Step {first} ({_kind(network, first)}) takes all positions at once, before anything is computed; "
@@ -106,27 +117,109 @@ class _Plan:
     def __init__(self, network: IntegerNetwork) -> None:
         self.network = network
         self.users = _users(network)
-        self.levels = {0: 0}  # streams only: how many windows stand before
-        self.ranks = {0: len(network.input_shape) - 1}
-        self.local: dict[int, Operation] = {}
-        self.windows: list[list[int]] = []
+        self.levels = {0: 0}  # of streams: the part that computes them
+        self.needed = {0: 0}  # of streams: the last part that takes or gives them
+        self.positions: dict[int, Axes] = {0: tuple(range(len(network.input_shape) - 1))}
+        self.ready: dict[int, int] = {}  # of what is whole: the first part that can have it
         self.reduced: dict[int, int] = {}
         self.merged: set[int] = set()  # steps that are a part of a reduction
+        self.operations: list[dict[int, Operation]] = [{}]
+        self.movements: list[list[int] | dict[int, int]] = []  # patches, or wholes
 
     def place(self, i: int, operation: Operation) -> None:
-        """Make a step part of the stream, if all that it takes is; the head computes the others."""
-        if i in self.merged or any(j not in self.levels for j in operation.inputs):
+        """Make a step part of the stream if it is local; the head, or a kernel that needs it, computes the others."""
+        if i in self.merged:
+            return
+        if all(j in self.ready for j in operation.inputs):
+            self.ready[i] = max(self.ready[j] for j in operation.inputs)
             return
         source = operation.inputs[0]
-        if isinstance(operation, Patches):
+        if isinstance(operation, Patches) and self.positions[source] == (0, 1):
             self.window(i, operation)
-        elif isinstance(operation, Sum | Max) and operation.axis < self.ranks[source]:
-            self.reduce(i, source)
+            return
+        if isinstance(operation, Sum | Max) and operation.axis in self.positions[source] and self.reduce(i, source):
+            return
+        found = None
+        if not isinstance(operation, Patches):
+            found = localize(self.network, i, [self.positions.get(j) for j in operation.inputs])
+        if found is None:
+            self.ready[i] = max(self.available(j) for j in operation.inputs)
         else:
-            found = localize(self.network, i, [self.ranks[j] for j in operation.inputs])
-            if found is not None:
-                self.local[i], self.ranks[i] = found
-                self.levels[i] = max(self.levels[j] for j in operation.inputs)
+            self.add(i, found)
+
+    def available(self, i: int) -> int:
+        """Return the first part that can take a tensor whole."""
+        return self.ready[i] if i in self.ready else self.levels[i] + 1
+
+    def add(self, i: int, local: Local) -> None:
+        """Put a local step into the first part that has what it takes."""
+        inputs = list(local.operation.inputs)
+        streams = [j for place, j in enumerate(inputs) if place not in local.wholes]
+        level = max(self.levels[j] for j in streams)
+        if local.wholes:
+            level = self.behind(max(level, *(self.available(inputs[place]) for place in local.wholes)) - 1, {})
+        for j in streams:
+            self.use(j, level)
+        for place, shape in local.wholes.items():
+            inputs[place] = self.whole(inputs[place], level, shape)
+        self.operations[level][i] = replace(local.operation, inputs=tuple(inputs))
+        self.put(i, level, local.positions)
+
+    def put(self, i: int, level: int, positions: Axes) -> None:
+        self.levels[i], self.needed[i], self.positions[i] = level, level, positions
+
+    def use(self, i: int, level: int) -> None:
+        self.needed[i] = max(self.needed[i], level)
+
+    def behind(self, first: int, empty: list[int] | dict[int, int]) -> int:
+        """Return the part behind the first movement of a kind from `first` on; one of them is added if none is there.
+
+        Args:
+            first: Movements before are too early.
+            empty: A movement of the kind.
+        """
+        for place, movement in enumerate(self.movements[first:], first):
+            if type(movement) is type(empty):
+                return place + 1
+        self.movements.append(empty)
+        self.operations.append({})
+        return len(self.movements)
+
+    def whole(self, i: int, level: int, shape: Shape | None = None) -> int:
+        """Return the number of a tensor that a part takes whole, or computes of such ones.
+
+        Args:
+            i: The step whose result it is.
+            level: The part.
+            shape: Another shape of as many entries.
+        """
+        steps, operations = len(self.network.operations), self.operations[level]
+        number = i
+        if i in self.levels:
+            number = self.gathered(i + COLLECTED * steps, i, level)
+            axes = self.positions[i]
+            stored = (*axes, *(a for a in range(len(self.network.ranges[i].shape)) if a not in axes))
+            if stored != tuple(sorted(stored)):
+                turn = Transpose((number,), tuple(stored.index(a) for a in range(len(stored))))
+                number = i + TURNED * steps
+                operations[number] = turn
+        elif i in self.reduced:
+            self.gathered(i, self.reduced[i], level)
+        elif i not in operations:
+            operation = self.network.operations[i]
+            operations[i] = replace(operation, inputs=tuple(self.whole(j, level) for j in operation.inputs))
+        if shape not in (None, self.network.ranges[i].shape):
+            assert shape is not None
+            operations[i + FITTED * steps] = Reshape((number,), shape)
+            number = i + FITTED * steps
+        return number
+
+    def gathered(self, number: int, source: int, level: int) -> int:
+        wholes = self.movements[level - 1]
+        assert isinstance(wholes, dict)
+        wholes[number] = source
+        self.use(source, level - 1)
+        return number
 
     def window(self, i: int, operation: Patches) -> None:
         source = operation.inputs[0]
@@ -135,16 +228,16 @@ class _Plan:
                 f"Step {i} (Patches) pads a kernel of {operation.kernel} by {operation.padding}; a stream takes up to "
                 f"{(operation.kernel - 1) // 2}. Use less padding, or {ADVICE}."
             )
-        level = self.levels[source]
-        beside = self.windows[level] if level < len(self.windows) else []
-        if self.ranks[source] != 2 or any(self.geometry(i) != self.geometry(j) for j in beside):
+        level = self.behind(self.levels[source], [])
+        beside = self.movements[level - 1]
+        assert isinstance(beside, list)
+        if any(self.geometry(i) != self.geometry(j) for j in beside):
             raise UnsupportedError(
                 f"Step {i} (Patches) has another geometry than what streams beside it; make both equal, or {ADVICE}."
             )
-        if not beside:
-            self.windows.append(beside)
         beside.append(i)
-        self.levels[i], self.ranks[i] = level + 1, 2
+        self.use(source, level - 1)
+        self.put(i, level, (0, 1))
 
     def geometry(self, i: int) -> tuple[object, ...]:
         patches = self.network.operations[i]
@@ -152,77 +245,75 @@ class _Plan:
         image = self.network.ranges[patches.inputs[0]].shape[:2]
         return image, patches.kernel, patches.padding, patches.stride
 
-    def reduce(self, first: int, source: int) -> None:
-        """Merge sums, or maxima, in a row if together they reduce every position axis."""
+    def reduce(self, first: int, source: int) -> bool:
+        """Merge sums, or maxima, in a row, and return whether they reduce every position axis together."""
         kind, row, i = type(self.network.operations[first]), [first], first
-        left = self.ranks[source]
+        axes = set(self.positions[source])
         while True:
             operation = self.network.operations[i]
             assert isinstance(operation, Sum | Max)
-            if operation.axis >= left:
-                return
-            left -= not operation.keep
-            if math.prod(self.network.ranges[i].shape[:left]) == 1:
+            if operation.axis not in axes:
+                return False
+            if not operation.keep:
+                axes = {a - (a > operation.axis) for a in axes - {operation.axis}}
+            if math.prod(self.network.ranges[i].shape[a] for a in axes) == 1:
                 break
             if len(self.users[i]) != 1 or not isinstance(self.network.operations[self.users[i][0]], kind):
-                return
+                return False
             i = self.users[i][0]
             row.append(i)
         self.merged.update(row)
-        self.reduced[i] = source
+        self.reduced[i], self.ready[i] = source, self.levels[source] + 1
+        return True
 
     def finish(self) -> Schedule:
-        last, steps = len(self.windows), len(self.network.operations)
-        needed = {i: self.needed_until(i) for i in self.levels if i in self.users}
-        for i, level in needed.items():
-            self.require_carried(i, level)
-        collected = [i for i in self.levels if i in self.users and self.is_collected(i)]
+        self.movements.append({})
+        self.operations.append({})
+        output = self.whole(len(self.network.operations) - 1, len(self.movements))
+        steps = len(self.network.operations)
+        movements = tuple(
+            Window(tuple(m)) if isinstance(m, list) else Sample(dict(sorted(m.items(), key=lambda pair: pair[0] < steps)))
+            for m in self.movements
+        )
         parts: list[Part] = []
-        taken, selected = [0], {}
-        for level in range(last + 1):
-            operations = selected | {i: op for i, op in self.local.items() if self.levels[i] == level}
-            beats = math.prod(self.network.ranges[taken[0]].shape[: self.ranks[taken[0]]])
-            if level == last:
-                parts.append(Part(operations, tuple(taken), (*collected, *self.reduced.values()), beats))
-                break
-            patches = self.windows[level]
-            sources = [self.network.operations[i].inputs[0] for i in patches]
-            carried = [i for i in needed if self.levels[i] <= level < needed[i]]
-            beside = [i for i in carried if i not in sources]
-            parts.append(Part(operations, tuple(taken), (*sources, *beside), beats))
-            selected = {i: self.anchor(patches[sources.index(i)]) for i in carried if i in sources}
-            taken = [*patches, *beside]
-        waiting = {
-            i: op
-            for i, op in enumerate(self.network.operations)
-            if i in self.users and i not in self.levels and i not in self.merged
-        }
-        head = Part(waiting, (*collected, *self.reduced), (steps - 1,), 1)
-        return Schedule(tuple(parts), tuple(map(tuple, self.windows)), self.ranks, self.reduced, head)
+        taken: tuple[int, ...] = (0,)
+        selected: dict[int, Operation] = {}
+        for level, movement in enumerate(movements):
+            carried = [i for i in self.levels if self.levels[i] <= level < self.needed[i]]
+            sources, made, anchors = self.moved(movement, carried)
+            beside = [i for i in carried if i not in anchors]
+            parts.append(self.part(level, selected, taken, (*sources, *beside)))
+            taken, selected = (*made, *beside), anchors
+        parts.append(Part(self.operations[-1], taken, (output,), 1))
+        return Schedule(tuple(parts), movements, self.positions)
 
-    def is_collected(self, i: int) -> bool:
-        uses = [user for user in self.users[i] if user not in self.levels and user not in self.merged]
-        return bool(uses) or i == len(self.network.operations) - 1
+    def moved(
+        self, movement: Window | Sample, carried: Sequence[int]
+    ) -> tuple[Sequence[int], Sequence[int], dict[int, Operation]]:
+        """Return what a movement takes, what it makes, and how carried streams are selected from that."""
+        if isinstance(movement, Sample):
+            return list(movement.wholes.values()), list(movement.wholes), {}
+        for i in carried:
+            self.require_carried(i, movement.patches[0])
+        sources = [self.network.operations[i].inputs[0] for i in movement.patches]
+        anchors = {i: self.anchor(movement.patches[sources.index(i)]) for i in carried if i in sources}
+        return sources, movement.patches, dict(anchors)
 
-    def needed_until(self, i: int) -> int:
-        """Return the last level whose kernel takes or gives the result of a step."""
-        uses = [self.levels.get(user, len(self.windows)) for user in self.users[i]]
-        uses = [
-            level - isinstance(self.network.operations[user], Patches)
-            for user, level in zip(self.users[i], uses, strict=True)
-        ]
-        return max(uses) if uses else len(self.windows)
+    def part(
+        self, level: int, selected: Mapping[int, Operation], taken: tuple[int, ...], given: tuple[int, ...]
+    ) -> Part:
+        stream = next(i for i in taken if i in self.positions)
+        beats = math.prod(self.network.ranges[stream].shape[a] for a in self.positions[stream])
+        return Part({**selected, **self.operations[level]}, taken, given, beats)
 
-    def require_carried(self, i: int, until: int) -> None:
-        for level in range(self.levels[i], until):
-            patches = self.network.operations[self.windows[level][0]]
-            assert isinstance(patches, Patches)
-            if patches.stride > 1 or patches.kernel != 2 * patches.padding + 1:
-                behind = self.windows[level][0]
-                raise UnsupportedError(
-                    f"Step {i} ({_kind(self.network, i)}) is used again behind step {behind} (Patches), "
-                    f"which has other positions; pad that convolution to the same size, or {ADVICE}."
-                )
+    def require_carried(self, i: int, behind: int) -> None:
+        patches = self.network.operations[behind]
+        assert isinstance(patches, Patches)
+        if patches.stride > 1 or patches.kernel != 2 * patches.padding + 1:
+            raise UnsupportedError(
+                f"Step {i} ({_kind(self.network, i)}) is used again behind step {behind} (Patches), "
+                f"which has other positions; pad that convolution to the same size, or {ADVICE}."
+            )
 
     def anchor(self, i: int) -> Linear:
         """Return the selection of a window's anchor, which is the pixel itself: nothing but wires."""
@@ -242,44 +333,3 @@ def _users(network: IntegerNetwork) -> dict[int, list[int]]:
             for j in dict.fromkeys(network.operations[i].inputs):
                 users.setdefault(j, []).append(i)
     return users
-
-
-def localize(network: IntegerNetwork, i: int, ranks: list[int]) -> tuple[Operation, int] | None:
-    """Return a step as it acts on one position, and the number of position axes of its result, if it is local.
-
-    Args:
-        network: The network.
-        i: The step.
-        ranks: Number of position axes of each input.
-    """
-    operation, rank = network.operations[i], ranks[0]
-    shapes = [network.ranges[j].shape for j in operation.inputs]
-    shape, result = shapes[0], network.ranges[i].shape
-    found: Operation | None = None
-    match operation:
-        case Quantize() | Linear() | Relu() | LeakyRelu() | Table():
-            found = operation
-        case Affine():
-            scale, offset = (_without_positions(a, len(shape), rank) for a in (operation.scale, operation.offset))
-            if scale is not None and offset is not None:
-                found = replace(operation, scale=scale, offset=offset)
-        case Sum() | Max() if operation.axis >= rank and len(result) > rank:
-            found = replace(operation, axis=operation.axis - rank)
-        case Add() | Multiply() if ranks[1] == rank and shapes[0][:rank] == shapes[1][:rank]:
-            found = operation
-        case Transpose(axes=axes) if axes[:rank] == tuple(range(rank)):
-            found = replace(operation, axes=tuple(a - rank for a in axes[rank:]))
-        case Reshape():
-            positions = math.prod(shape[:rank])
-            fitting = [n for n in range(len(result)) if math.prod(result[:n]) == positions]
-            if fitting:
-                rank = 2 if 2 in fitting and len(result) == 3 else fitting[0]
-                found = replace(operation, shape=result[rank:])
-    return None if found is None else (found, rank)
-
-
-def _without_positions(values: np.ndarray, axes: int, rank: int) -> np.ndarray | None:
-    """Return constants that broadcast over `axes` axes, less the first `rank` of these; None if they vary over them."""
-    missing = axes - values.ndim
-    positions = max(0, rank - missing)
-    return values.reshape(values.shape[positions:]) if math.prod(values.shape[:positions]) == 1 else None

@@ -188,9 +188,9 @@ def test_a_constant_network_is_refused():
 
 def test_a_head_that_is_too_large_to_unroll_is_refused_by_step():
     numbers = FixedPoint(4, 0)
-    steps = (Input((), (150, 4), (numbers,)), Relu((0,)), Transpose((1,), (1, 0)), MatMul((1, 2)))
+    steps = (Input((), (150, 12), (numbers,)), Relu((0,)), Transpose((1,), (1, 0)), MatMul((2, 1)))
     with pytest.raises(UnsupportedError) as error:
         streaming.estimate(IntegerNetwork(steps))
     assert str(error.value) == (
-        "Step 3 (MatMul) has 90000 multiplications; the RTL view unrolls up to 20000. Use fewer positions or channels."
+        "Step 3 (MatMul) has 21600 multiplications; the RTL view unrolls up to 20000. Use fewer positions or channels."
     )
