@@ -116,25 +116,33 @@ def integer_networks(
 
 
 @st.composite
-def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions: int = 2):
+def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions: int = 2, max_mixes: int = 1):
     """A network that can stream: convolutions and what acts on each pixel, then pooled, flattened or left as an image.
+
+    In between, pixels may be mixed: by attention, or by what they have in common.
 
     Args:
         image: Rows and columns of the input, or None for any of 2 to 5.
         max_convolutions: Most convolutions in a row, those of 1x1 not counted.
+        max_mixes: Most mixes.
     """
     walk = _ImageWalk(draw, 4, 3, tuple(Rounding), tuple(Overflow), per_channel=True, allow_zero_width=False)
     size = st.integers(2, 5)
     walk.input((*(image or (draw(size), draw(size))), draw(st.integers(1, 2))))
     pixelwise = ("linear", "relu", "leakyrelu", "quantize", "table", "residual", "product", "scale")
+    mixing = draw(st.lists(st.sampled_from(["attention", "turned_attention", "squeeze"]), max_size=max_mixes))
     for _ in range(draw(st.integers(0, max_convolutions))):
         walk.go(pixelwise, draw(st.integers(0, 2)))
+        if mixing and draw(st.booleans()):
+            walk.mix(mixing.pop())
         walk.quantize()
         before = walk.last
         walk.window()
         walk.linear()
         if walk.first_alike <= before and walk.shape == walk.ranges[before].shape and draw(st.booleans()):
             walk.add_step(Add((walk.last, before)))
+    while mixing:
+        walk.mix(mixing.pop())
     walk.go(pixelwise, draw(st.integers(1, 2)))
     match draw(st.sampled_from(["image", "flat", "row", "sum", "max", "mixed"])):
         case "flat":
@@ -349,6 +357,69 @@ class _ImageWalk(_Walk):
         other = self._beside(6)
         if other is not None and self.ranges[-1].format().width < 8:
             self.add_step(Multiply((self.last, other)))
+
+    def mix(self, kind: str) -> None:
+        """Let every pixel depend on all of them, by the products of activations."""
+        image, entry = self.shape, self.last
+        if kind == "squeeze":
+            self.pool(self.draw(st.booleans()), axis=0, keep=True)
+            self.pool(isinstance(self.steps[-1], Sum), axis=1, keep=True)
+            factor, entry = self.narrow(self.last), self.narrow(entry)
+            self.add_step(Multiply(tuple(self.draw(st.permutations([factor, entry])))))
+            return
+        self.narrow(entry)
+        self.add_step(Reshape((self.last,), (math.prod(image[:2]), image[2])))
+        row, inner = self.last, self.draw(st.integers(1, 2))
+        query, key, value = (self.project(row, inner) for _ in range(3))
+        self.add_step(Transpose((key,), (1, 0)))
+        self.add_step(MatMul((query, self.narrow(self.last) if self.draw(st.booleans()) else self.last)))
+        weights = self.softmax() if self.draw(st.booleans()) else self.narrow(self.last)
+        if kind == "attention":
+            self.add_step(MatMul((weights, value)))
+        else:
+            self.add_step(Transpose((value,), (1, 0)))
+            turned = self.last
+            self.add_step(Transpose((weights,), (1, 0)))
+            self.add_step(MatMul((turned, self.last)))
+            self.add_step(Transpose((self.last,), (1, 0)))
+        self.project(self.narrow(self.last), image[2])
+        if self.draw(st.booleans()):
+            self.add_step(Add((self.last, row)))
+        self.add_step(Reshape((self.last,), image))
+
+    def narrow(self, source: int) -> int:
+        """Add a quantization of a step that keeps its leading bits, if it is wide, and return which step has few."""
+        now = self.ranges[source].format()
+        if now.width <= self.max_bits:
+            return source
+        kept = FixedPoint(self.max_bits, now.integer_bits - self.draw(st.integers(0, 1)), now.is_signed)
+        self.add_step(Quantize((source,), (kept,), self.draw(self.roundings), self.draw(self.overflows)))
+        return self.last
+
+    def project(self, source: int, outputs: int) -> int:
+        weight = self._constants((self.ranges[source].shape[-1], outputs)) | 1
+        grid = self.ranges[source].fraction_bits
+        self.add_step(Linear((source,), weight, self._constants((outputs,)), self.draw(st.integers(0, 3)), grid))
+        return self.narrow(self.last)
+
+    def softmax(self) -> int:
+        """Add exp(x - max) by table, its sum, the inverse of the sum by table, and their product, of few bits each."""
+        scores = self.narrow(self.last)
+        self.pool(False, axis=1, keep=True)
+        highest, none = self.last, np.zeros(1, dtype=np.int64)
+        self.add_step(Affine((scores,), none - 1, none, 0, self.ranges[scores].fraction_bits))
+        self.add_step(Add((highest, self.last)))
+        self.add_step(Relu((self.last,)))
+        entries = 1 + int(self.ranges[-1].high.max())
+        self.add_step(Table((self.last,), 7 >> np.arange(entries).clip(0, 8), 0, 3))
+        exponential = self.last
+        self.pool(True, axis=1, keep=True)
+        self.narrow(self.last)
+        bounds = self.ranges[-1]
+        low, high = int(bounds.low.min()), int(bounds.high.max())
+        self.add_step(Table((self.last,), 63 // np.arange(low, high + 1).clip(1), low, 6))
+        self.add_step(Multiply((exponential, self.last)))
+        return self.narrow(self.last)
 
     def scale(self) -> None:
         shape = (self.shape[-1],)

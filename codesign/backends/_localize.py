@@ -94,7 +94,7 @@ def _of_two(operation: Operation, shapes: Sequence[Shape], positions: Sequence[A
     """Return how a step with two inputs acts on one position, or None if it does not."""
     a, b = positions
     if isinstance(operation, MatMul):
-        if a is not None and a == b and max(a) < len(shapes[0]) - 2 and _at(shapes[0], a) == _at(shapes[1], a):
+        if a is not None and a == b and max(a, default=-1) < len(shapes[0]) - 2 and _at(shapes[0], a) == _at(shapes[1], a):
             return Local(operation, a, {})
         if len(shapes[0]) == len(shapes[1]) == 2:  # a row, or a column, at each position
             if a == (0,):
