@@ -55,8 +55,10 @@ def localize(network: IntegerNetwork, i: int, positions: Sequence[Axes | None]) 
     """
     operation = network.operations[i]
     shapes = [network.ranges[j].shape for j in operation.inputs]
-    if len(operation.inputs) == 2:
-        return _of_two(operation, shapes, positions)
+    if isinstance(operation, MatMul):
+        return _of_matrices(operation, shapes, positions)
+    if isinstance(operation, Add | Multiply):
+        return _of_pairs(operation, shapes, positions)
     (axes,), (shape,) = positions, shapes
     if axes is None:
         return None
@@ -90,23 +92,24 @@ def localize(network: IntegerNetwork, i: int, positions: Sequence[Axes | None]) 
     return None if found is None else Local(found, axes, {})
 
 
-def _of_two(operation: Operation, shapes: Sequence[Shape], positions: Sequence[Axes | None]) -> Local | None:
-    """Return how a step with two inputs acts on one position, or None if it does not."""
+def _of_matrices(operation: MatMul, shapes: Sequence[Shape], positions: Sequence[Axes | None]) -> Local | None:
+    """Return how a product acts on one position: on a matrix each, or on a row or a column and a whole matrix."""
     a, b = positions
-    if isinstance(operation, MatMul):
-        if a is not None and a == b and max(a, default=-1) < len(shapes[0]) - 2 and _at(shapes[0], a) == _at(shapes[1], a):
-            return Local(operation, a, {})
-        if len(shapes[0]) == len(shapes[1]) == 2:  # a row, or a column, at each position
-            if a == (0,):
-                return Local(operation, a, {1: shapes[1]})
-            if b == (1,):
-                return Local(operation, b, {0: shapes[0]})
-        return None
+    if a is not None and a == b and max(a, default=-1) < len(shapes[0]) - 2 and _at(shapes[0], a) == _at(shapes[1], a):
+        return Local(operation, a, {})
+    if len(shapes[0]) == len(shapes[1]) == 2 and (a == (0,) or b == (1,)):
+        return Local(operation, (0,), {1: shapes[1]}) if a == (0,) else Local(operation, (1,), {0: shapes[0]})
+    return None
+
+
+def _of_pairs(operation: Operation, shapes: Sequence[Shape], positions: Sequence[Axes | None]) -> Local | None:
+    """Return how a step acts on one position if it takes two inputs element by element, of which one may be whole."""
+    a, b = positions
     if a is not None and b is not None:
         return Local(operation, a, {}) if a == b and _at(shapes[0], a) == _at(shapes[1], a) else None
     axes = a if b is None else b
     assert axes is not None, "a step of two whole inputs is whole itself"
-    place = int(b is None)
+    place = 1 if b is None else 0
     if math.prod(_at(shapes[place], axes)) > 1:
         return None
     return Local(operation, axes, {place: tuple(size for n, size in enumerate(shapes[place]) if n not in axes)})

@@ -6,83 +6,24 @@ each by itself, is *local* and belongs to a kernel; it may take whole tensors be
 queries with all keys does. Two steps end a kernel: `Patches`, since the windows of the next one must be made first, and
 the first local one that takes what is whole, since it must wait for the sample. What is only needed once in a sample
 follows at the end, in the *head*.
-
-Tensors are numbered as the steps of the network that they are results of; what is made of the result of step i beside
-it has the number i plus a multiple of the number of steps.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from codesign.backends._localize import Axes, Local, localize
+from codesign.backends._parts import COLLECTED, FITTED, TURNED, Part, Sample, Schedule, Window
 from codesign.core.errors import UnsupportedError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.layers import Shape
 from codesign.core.operations import Linear, Max, Operation, Patches, Reshape, Sum, Transpose
 
 ADVICE = 'use dataflow "parallel" for this network'
-COLLECTED, TURNED, FITTED = 1, 2, 3  # multiples of the number of steps: what is made of a result
-KINDS = 4
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one kernel computes, for one position after the other or, in the head, for one sample after the other.
-
-    Attributes:
-        operations: By the number of their result; they see streams without position axes.
-        taken: Tensors that come in, in order.
-        given: Tensors that go out, in order; one may go out twice.
-        beats: Positions of a sample.
-    """
-
-    operations: Mapping[int, Operation]
-    taken: tuple[int, ...]
-    given: tuple[int, ...]
-    beats: int
-
-
-@dataclass(frozen=True)
-class Window:
-    """What makes windows of streams; others accompany the window's anchor.
-
-    Attributes:
-        patches: Steps whose results the windows are.
-    """
-
-    patches: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What makes streams whole; others wait for it, and follow from the first position on.
-
-    Attributes:
-        wholes: By number of the whole tensor, the stream that it is made of: first those that are collected, then those
-            that are summed or maximized over all positions, whose number is a step's own.
-    """
-
-    wholes: Mapping[int, int]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A network as parts in a row.
-
-    Attributes:
-        parts: Those that work position by position, then the head.
-        movements: What stands between each part and the next.
-        positions: Axes of every stream that are positions, in the order in which positions come.
-    """
-
-    parts: tuple[Part, ...]
-    movements: tuple[Window | Sample, ...]
-    positions: Mapping[int, Axes]
 
 
 def schedule(network: IntegerNetwork) -> Schedule:
@@ -272,7 +213,9 @@ class _Plan:
         output = self.whole(len(self.network.operations) - 1, len(self.movements))
         steps = len(self.network.operations)
         movements = tuple(
-            Window(tuple(m)) if isinstance(m, list) else Sample(dict(sorted(m.items(), key=lambda pair: pair[0] < steps)))
+            Window(tuple(m))
+            if isinstance(m, list)
+            else Sample(dict(sorted(m.items(), key=lambda pair: pair[0] < steps)))
             for m in self.movements
         )
         parts: list[Part] = []

@@ -10,9 +10,11 @@ from functools import lru_cache
 import numpy as np
 
 from codesign.backends._da4ml_trace import Bounds, graph, input_bounds, require_few, require_narrow
-from codesign.backends._schedule import KINDS, Part, Sample, Schedule, Window, schedule
+from codesign.backends._parts import KINDS, Part, Sample, Schedule, Window
+from codesign.backends._schedule import schedule
 from codesign.backends.da4ml import Kernel, fields_of
-from codesign.backends.rtl.segments import Field, Gather, Recall, Reduction, Windows, bits_of
+from codesign.backends.rtl.samples import Gather, Recall, Reduction
+from codesign.backends.rtl.segments import Field, Windows, bits_of
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Max, Patches
 

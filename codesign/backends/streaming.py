@@ -1,7 +1,8 @@
 """The RTL view as a stream: one adder graph serves all positions, and the initiation interval is their number.
 
 An image comes in pixel by pixel, row by row. Between two kernels a line buffer makes the windows of a convolution; the
-head, which takes the whole sample, gets it from registers that collect, or from sums and maxima that accumulate.
+head, which takes the whole sample, gets it from registers that collect, or from sums and maxima that accumulate. So
+does a kernel that takes it beside each position, as attention takes keys and values: there the positions wait for it.
 Unrolled instead, as `codesign.backends.da4ml` does, every position would have an adder graph of its own.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from codesign.backends import da4ml
-from codesign.backends._schedule import Window
+from codesign.backends._parts import Window
 from codesign.backends._streamed import Streamed, shape_of, streamed
 from codesign.backends.rtl.segments import Segment
 from codesign.backends.rtl.shell import Core, shell_cost, wrap
@@ -103,7 +104,9 @@ def interpret(network: IntegerNetwork, mantissas: np.ndarray, cutoff: int = 5) -
     return values[parts[-1].given[0]].reshape(batch, *network.output_shape)
 
 
-def _moved(network: IntegerNetwork, found: Streamed, level: int, values: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+def _moved(
+    network: IntegerNetwork, found: Streamed, level: int, values: dict[int, np.ndarray]
+) -> dict[int, np.ndarray]:
     """Return what stands behind a part, as it makes it of the values of streams."""
     movement = found.schedule.movements[level]
     moved = {}

@@ -8,10 +8,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codesign.backends import da4ml, streaming, verilator
+from codesign.backends._streamed import streamed
+from codesign.backends.rtl.samples import Gather, Recall
+from codesign.backends.rtl.segments import Windows
+from codesign.blocks.conv2d import Conv2d
+from codesign.blocks.conv_attention import ConvAttention
+from codesign.blocks.dense import Dense
+from codesign.compress.lower import lower
+from codesign.compress.quantize import quantize
+from codesign.core.architecture import Architecture
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Add, Input, Linear, MatMul, Max, Patches, Quantize, Relu, Reshape, Sum, Transpose
+from codesign.network import build
 from tests import rtl_batch
 from tests.strategies import image_networks, vectors_for
 
@@ -93,10 +103,23 @@ def test_the_rtl_of_random_networks_equals_the_emulator_under_stalls(tmp_path):
             assert np.array_equal(received, network.emulate(mantissas)), (rtl.name, seed, network.operations)
 
 
-@pytest.fixture(scope="module")
-def padded(tmp_path_factory):
-    network = convolutional(padding=1, pool=Sum)
-    return network, streaming.plan(network, "padded", cutoff=2), tmp_path_factory.mktemp("padded")
+def attentive(image=(6, 5), bits=4, kind="softmax", inner=2):
+    """Attention as BraggNN has it: behind a convolution without padding, and before one with it."""
+    layers = (
+        Conv2d((3,), 3, activation="identity"),
+        ConvAttention(inner, kind),
+        Conv2d((2,), 3, padding="same"),
+        Dense(2, "identity"),
+    )
+    architecture = Architecture((*image, 1), layers)
+    inputs = np.random.default_rng(0).random((100, *image, 1)).astype(np.float32)
+    return lower(quantize(architecture, build(architecture, 0), bits, inputs))
+
+
+@pytest.fixture(scope="module", params=["padded", "attentive"])
+def design(request, tmp_path_factory):
+    network = convolutional(padding=1, pool=Sum) if request.param == "padded" else attentive()
+    return network, streaming.plan(network, request.param, cutoff=2), tmp_path_factory.mktemp(request.param)
 
 
 def simulated(design, vectors, seed):
@@ -104,23 +127,23 @@ def simulated(design, vectors, seed):
     return verilator.simulate(rtl, network, vectors, seed, folder, streaming.beats(network))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=10, deadline=None, suppress_health_check=QUIET)
 @given(st.integers(1, 2**31 - 1), st.integers(1, 60))
-def test_no_stall_pattern_loses_repeats_or_changes_a_result(padded, seed, count):
-    vectors = vectors_for(padded[0], count, seed)
-    assert np.array_equal(simulated(padded, vectors, seed).outputs, padded[0].emulate(vectors))
+def test_no_stall_pattern_loses_repeats_or_changes_a_result(design, seed, count):
+    vectors = vectors_for(design[0], count, seed)
+    assert np.array_equal(simulated(design, vectors, seed).outputs, design[0].emulate(vectors))
 
 
-def test_samples_follow_each_other_without_a_gap(padded):
-    vectors = vectors_for(padded[0], 200)
-    result = simulated(padded, vectors, 0)
-    assert np.array_equal(result.outputs, padded[0].emulate(vectors))
-    assert result.ii == streaming.beats(padded[0]) == 30
+def test_samples_follow_each_other_without_a_gap(design):
+    vectors = vectors_for(design[0], 200)
+    result = simulated(design, vectors, 0)
+    assert np.array_equal(result.outputs, design[0].emulate(vectors))
+    assert result.ii == streaming.beats(design[0]) == 30
 
 
-def test_the_latency_of_a_lone_sample_is_the_estimate(padded):
-    estimated = streaming.estimate(padded[0], cutoff=2)[1]
-    assert simulated(padded, vectors_for(padded[0], 1), 0).latency_cycles == estimated.latency_cycles
+def test_the_latency_of_a_lone_sample_is_the_estimate(design):
+    estimated = streaming.estimate(design[0], cutoff=2)[1]
+    assert simulated(design, vectors_for(design[0], 1), 0).latency_cycles == estimated.latency_cycles
     assert (estimated.ii, estimated.is_simulated) == (30, False)
 
 
@@ -130,6 +153,21 @@ def test_a_kernel_is_counted_once_and_not_for_every_position():
     assert luts[1] < luts[0] / 3
     assert luts[2] < 1.05 * luts[1]
     assert 0.8 < streaming.unrolled_lut(small, 4) / luts[0] < 1.3
+
+
+def test_attention_recalls_keys_and_values_once_they_are_narrow():
+    found = streamed(attentive(), cutoff=4)
+    assert [type(movement) for movement in found.movements] == [Windows, Recall, Windows, Gather]
+    recall = found.movements[1]
+    assert recall.gather == Gather(beats=4 * 3, collected=(2 * 4, 2 * 4), reduced=())
+    assert recall.carried_bits == 2 * 4 + 3 * 4  # the query, and the pixel for the residual
+    assert found.schedule.parts[2].beats == found.schedule.parts[3].beats == 12
+
+
+def test_attention_costs_as_much_for_each_position_as_there_are_positions():
+    small, large = (streaming.estimate(attentive(image), 4)[0] for image in ((6, 5), (6, 8)))
+    assert 1.6 < large.lut / small.lut < 2  # 12 and 24 positions: the products double, the rest stays
+    assert large.ff > small.ff + 2 * 12 * 16  # keys and values, twice: one sample is kept while another comes in
 
 
 def test_what_is_collected_and_kept_in_lines_is_counted():
