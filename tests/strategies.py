@@ -338,6 +338,10 @@ class _ImageWalk(_Walk):
         ]
         return self.draw(st.sampled_from(equal)) if equal else None
 
+    def _is_near(self, other: int) -> bool:
+        """Return whether the sum of the last step and another one stays narrow enough."""
+        return abs(self.ranges[other].fraction_bits - self.ranges[-1].fraction_bits) < 16
+
     @property
     def first_alike(self) -> int:
         """Number of the first step behind which every convolution has had a window around each pixel."""
@@ -350,7 +354,7 @@ class _ImageWalk(_Walk):
 
     def residual(self) -> None:
         other = self._beside(16)
-        if other is not None:
+        if other is not None and self._is_near(other):
             self.add_step(Add((self.last, other)))
 
     def product(self) -> None:
@@ -383,7 +387,7 @@ class _ImageWalk(_Walk):
             self.add_step(MatMul((turned, self.last)))
             self.add_step(Transpose((self.last,), (1, 0)))
         self.project(self.narrow(self.last), image[2])
-        if self.draw(st.booleans()):
+        if self.draw(st.booleans()) and self._is_near(row):
             self.add_step(Add((self.last, row)))
         self.add_step(Reshape((self.last,), image))
 

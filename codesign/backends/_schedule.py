@@ -41,7 +41,7 @@ def schedule(network: IntegerNetwork) -> Schedule:
     for i, operation in enumerate(network.operations):
         if i and i in plan.users:
             plan.place(i, operation)
-    if not plan.movements and not any(plan.operations):
+    if not plan.movements and not plan.reduced and not any(plan.operations):
         first = min(i for i in plan.users if i)
         raise UnsupportedError(
             f"Step {first} ({_kind(network, first)}) takes all positions at once, before anything is computed; "
