@@ -14,13 +14,11 @@ train because they cannot keep the limit on LUTs.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import platform
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -37,20 +35,21 @@ import torch.nn.functional as F
 from torch.func import functional_call, stack_module_state
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from benchmarks.training_memory import peak_memory
 from codesign import network
 from codesign.core.architecture import Architecture
 from codesign.core.plugins import load_task
 from codesign.core.task import Data, Split, Task
 from codesign.jobs.context import load_task_and_data
 from codesign.jobs.evaluate import Evaluator
-from codesign.resident import shuffled, subset
-from codesign.train import predict, train
+from codesign.native.passes import NativePasses
+from codesign.resident import shuffled, subset, to_device
+from codesign.train import joined, predict, train
 from codesign.train_options import TrainOptions, rate_at
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 TASKS = ("jet_classification", "bragg_peak")
 LOSSES = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss, "l1": F.l1_loss}
-BYTES_PER_GB = 1e9
 
 
 @dataclass(frozen=True)
@@ -223,56 +222,53 @@ def _standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
-def compare_stacked(task: str, batch_size: int, counts: tuple[int, ...] = (2, 8)) -> list[dict[str, object]]:
-    """Return seconds of one training step for each network, on one core: alone, and stacked by torch.func."""
+def compare_steps(task: str, batch_size: int, count: int = 8) -> list[dict[str, object]]:
+    """Return CPU seconds of a training step of each baseline: by torch, stacked by torch.func, and by the kernels."""
     torch.set_num_threads(1)
     found, data = load(task, 20_000)
     inputs, targets = (torch.from_numpy(a[:batch_size]) for a in data.train)
     loss_of, rows = LOSSES[found.loss], []
     for name, architecture in found.baselines.items():
-        for count in counts:
-            models = [network.build(architecture, seed) for seed in range(count)]
-            alone = _step_seconds(lambda m: loss_of(m(inputs), targets), models[0].parameters(), models[0])
-            parameters, buffers = stack_module_state(models)
-            leaves = {k: v.detach().requires_grad_() for k, v in parameters.items()}
-            skeleton = models[0].to("meta")
-            call = torch.vmap(lambda p, b, s=skeleton: loss_of(functional_call(s, (p, b), (inputs,)), targets))
-            together = _step_seconds(lambda b, c=call, p=leaves: c(p, b).sum(), leaves.values(), buffers) / count
-            rows.append({"network": name, "stacked": count, "seconds_alone": alone, "seconds_stacked": together})
+        models = [network.build(architecture, seed) for seed in range(count)]
+        alone = _stepping(lambda m=models[0]: loss_of(m(inputs), targets), models[0].parameters())
+        parameters, buffers = stack_module_state(models)
+        leaves = {k: v.detach().requires_grad_() for k, v in parameters.items()}
+        skeleton = copy.deepcopy(models[0]).to("meta")
+        call = torch.vmap(lambda p, b, s=skeleton: loss_of(functional_call(s, (p, b), (inputs,)), targets))
+        stacked = _stepping(lambda c=call, p=leaves, b=buffers: c(p, b).sum(), leaves.values())
+        with joined(models[0]) as weights:
+            options = TrainOptions(batch_size=batch_size)
+            kernels = NativePasses.of(models[0], weights, to_device(data, "cpu"), found.loss, options)
+            samples = torch.arange(batch_size)
+            seconds = {
+                "torch": _cpu_seconds(alone),
+                "stacked": _cpu_seconds(stacked) / count,
+                "kernels": kernels and _cpu_seconds(lambda k=kernels, s=samples: k.step(s, 1e-3)),
+            }
+        rows.append({"network": name, "stacked": count, "seconds": seconds})
     return rows
 
 
-def _step_seconds(loss: Callable[[Any], torch.Tensor], parameters: Iterable[torch.Tensor], argument: Any) -> float:
-    """Return the CPU time of a training step, the least of several tries."""
+def _stepping(loss: Callable[[], torch.Tensor], parameters: Iterable[torch.Tensor]) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(list(parameters), lr=torch.tensor(1e-3), fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    return step
+
+
+def _cpu_seconds(step: Callable[[], object]) -> float:
+    """Return the CPU time of a step, the least of several tries."""
     tries = []
     for _ in range(5):
         started = time.process_time()
         for _ in range(20):
-            optimizer.zero_grad()
-            loss(argument).backward()
-            optimizer.step()
+            step()
         tries.append((time.process_time() - started) / 20)
     return min(tries)
-
-
-def peak_memory(jets: int = 500_000) -> float:
-    """Return the peak memory (GB) of a process that trains on so many jets of 8 particles."""
-    code = f"import sys; sys.path.insert(0, '.'); from benchmarks.training import train_on; train_on({jets})"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
-
-
-def train_on(jets: int) -> None:
-    """Train one epoch on random numbers in the shape of jets and print this process's peak memory (GB)."""
-    task = load_task("jet_classification")
-    random = np.random.default_rng(0)
-    split = Split(random.standard_normal((jets, 8, 3), dtype=np.float32), random.integers(0, 5, jets))
-    small = Split(split.inputs[: jets // 10], split.targets[: jets // 10])
-    data = Data(split, small, small, "random numbers", is_simulation=True, digest="random")
-    model = network.build(task.baselines["nac_large"], 0)
-    train(model, data, task, TrainOptions(epochs=1, batch_size=4096), seed=0, device="cpu")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / BYTES_PER_GB)
 
 
 def main() -> None:
@@ -290,8 +286,8 @@ def main() -> None:
         "machine": {"processor": platform.processor() or platform.machine(), "cores": workers, "load": os.getloadavg()},
         "options": vars(options),
         "tasks": {task: compare(task, options, workers) for task in TASKS},
-        "stacked": compare_stacked("jet_classification", options.batch_size),
-        "peak_memory_gb": {"500000 jets of 8 particles": peak_memory()},
+        "steps": compare_steps("jet_classification", options.batch_size),
+        "peak_memory_gb": {"500,000 jets of 8 particles from the official layout": peak_memory()},
     }
     print(table(results))
     RESULTS.parent.mkdir(exist_ok=True)
@@ -316,14 +312,12 @@ def table(results: dict) -> str:
             )
     lines += [
         "",
-        "| network | stacked | ms a step, alone | ms a step and network, stacked | gain |",
-        "|---|---|---|---|---|",
+        "| network | ms a step: torch | torch.func, 8 networks stacked, each | kernels |",
+        "|---|---|---|---|",
     ]
-    for r in results["stacked"]:
-        alone, together = r["seconds_alone"], r["seconds_stacked"]
-        lines.append(
-            f"| {r['network']} | {r['stacked']} | {1e3 * alone:.2f} | {1e3 * together:.2f} | {alone / together:.2f}x |"
-        )
+    for r in results["steps"]:
+        milliseconds = ("–" if value is None else f"{1e3 * value:.3f}" for value in r["seconds"].values())
+        lines.append(f"| {r['network']} | {' | '.join(milliseconds)} |")
     lines += ["", *(f"peak memory, {name}: {gb:.2f} GB" for name, gb in results["peak_memory_gb"].items())]
     return "\n".join(lines)
 

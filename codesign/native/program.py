@@ -20,6 +20,7 @@ LINEAR, NORM, ACTIVATE, POOL, GATHER = range(5)  # as in layers.h, like the next
 POOLINGS = ("mean", "sum", "max")
 LOSSES = ("cross_entropy", "mse", "l1")
 LANES = 16  # a batch is a multiple of it
+MOST_PATCHES = 8192  # rows that a convolution takes: beyond, memory is the limit, and torch is as fast or faster
 
 
 class UnknownLayerError(Exception):
@@ -94,9 +95,8 @@ class _Builder:
         match layer, module:
             case primitive.Linear(), nn.Linear():
                 return self._linear(module, x, shape)
-            case primitive.Conv2d(), nn.Conv2d():
-                patches = self._gather(x, (*shape[:2], layer.kernel**2 * x.shape[2]), _patches(layer, x.shape))
-                return self._linear(module, patches, shape)
+            case primitive.Conv2d(), nn.Conv2d() if (rows := _patches(layer, x.shape)).size <= MOST_PATCHES:
+                return self._linear(module, self._gather(x, (*rows.shape[:2], rows[0, 0].size), rows), shape)
             case Norm(axis=axis), BatchNorm():
                 statistics = {"mean": module.running_mean, "variance": module.running_var}
                 more = {"saved": torch.zeros(2 * shape[axis]), "momentum": module.momentum, "epsilon": module.eps}
