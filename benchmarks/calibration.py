@@ -26,7 +26,8 @@ from codesign.core.build import Resources
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
 COVERAGE = 0.9
 LEAST_ROUTED = 10  # with fewer designs there is no calibration on place and route
-LUT_TERMS = {"xcup": ("chain", "gates"), "xc7": ("chain", "gates"), "ecp5": ("chain", "gates", "narrow")}
+AMD_TERMS = ("chain", "gates", "beside_constant")
+LUT_TERMS = {"xcup": AMD_TERMS, "xc7": AMD_TERMS, "ecp5": ("chain", "gates", "narrow")}
 PERIOD_TERMS = ("depth", "one")
 
 

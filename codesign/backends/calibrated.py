@@ -120,7 +120,8 @@ def counts(network: IntegerNetwork, family: str, cutoff: int) -> dict[str, float
         lines, tables and shell. `chain`: on AMD parts the carry positions that add two variable bits (a LUT each;
         beside a constant there is none), on ECP5 the LUTs of carry cells (two each, whatever they add). `narrow`:
         positions of short additions, built without carry cells. `gates`: gates and multiplexers whose result is read as
-        it is. `absorbed`: those that become part of the LUT which reads them. `depth`: the longest path. `one`: 1.
+        it is; on AMD parts `beside_constant` are those that only additions of constants read, whose LUTs are half
+        empty. `absorbed`: those that become part of the LUT which reads them. `depth`: the longest path. `one`: 1.
     """
     kernel = da4ml.kernel(network, cutoff)
     graph = BitGraph(kernel.pipeline)
@@ -150,8 +151,10 @@ def _delay_lines(graph: BitGraph) -> tuple[int, int]:
 
 def _logic(graph: BitGraph, family: str) -> Counter[str]:
     """Return the counts of carry chains, gates and tables."""
-    numbers: Counter[str] = Counter(dict.fromkeys(("chain", "narrow", "gates", "absorbed", "opaque"), 0))
+    names = ("chain", "narrow", "gates", "beside_constant", "absorbed", "opaque")
+    numbers: Counter[str] = Counter(dict.fromkeys(names, 0))
     kept = Counter(_read_as_they_are(graph))
+    beside = _read_beside_constants(graph) if family in AMD else frozenset()
     place: dict[int, int] = {}
     with_odd = {fields[0] for _, (kind, *fields) in graph.living() if kind in ("add", "sub") and fields[0] > 1}
     for number, (kind, *fields) in graph.living():
@@ -165,7 +168,7 @@ def _logic(graph: BitGraph, family: str) -> Counter[str]:
             elif place[number] % 2 or number not in with_odd:  # the end of a cell
                 numbers["chain"] += 2
         elif kind in ("and", "mux"):
-            numbers["gates" if kept[number] else "absorbed"] += 1
+            numbers["beside_constant" if number in beside else "gates" if kept[number] else "absorbed"] += 1
         elif kind == "opaque":
             numbers["opaque"] += fields[-1]
     return numbers
@@ -182,6 +185,18 @@ def _read_as_they_are(graph: BitGraph) -> list[int]:
         elif kind in ("register", "opaque"):
             bits += graph.sources(number)
     return bits
+
+
+def _read_beside_constants(graph: BitGraph) -> frozenset[int]:
+    """Return the bits that nothing but additions of constants reads."""
+    beside, otherwise = set(), set(graph.outputs)
+    for number, (kind, *fields) in graph.living():
+        if kind in ("add", "sub") and fields[2] < 2:
+            beside.add(fields[1])
+            otherwise.add(fields[0])
+        else:
+            otherwise.update(graph.sources(number))
+    return frozenset(beside - otherwise)
 
 
 def depth(graph: BitGraph) -> float:
