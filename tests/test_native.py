@@ -1,6 +1,7 @@
 """The compiled passes are torch's passes: the same losses, gradients, statistics and steps, for every block."""
 
 import copy
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -144,3 +145,13 @@ def test_a_compiler_that_fails_is_one_sentence_and_leaves_nothing(fresh):
         "allowed: a g++ that knows C++17; install one, or take g++ off PATH to train without kernels."
     )
     assert not list((fresh / "cache" / "codesign").iterdir())
+
+
+def test_a_cache_folder_that_cannot_be_made_costs_no_kernels(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    compiling.library.cache_clear()
+    assert compiling.library() is not None
+    assert len(list(tmp_path.glob("codesign-kernels-*/kernels-*.so"))) == 1
+    compiling.library.cache_clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -43,7 +44,9 @@ class Table(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled kernels, or None where there is no compiler; they are kept in the user's cache folder.
+    """Return the compiled kernels, or None where there is no compiler.
+
+    They are kept in the user's cache folder, or where nothing can be written there, in one of this process.
 
     Raises:
         ToolError: The compiler fails.
@@ -62,12 +65,11 @@ def library() -> ctypes.CDLL | None:
 
 
 def _compiled(compiler: str) -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codesign"
+    folder = _writable(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codesign")
     key = [*(path.read_text() for path in SOURCES), COMMAND, compiler, _processor()]
     path = folder / f"kernels-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.so"
     if path.is_file():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         made = Path(place) / path.name
         command = [compiler, *COMMAND, "-o", str(made), str(SOURCES[0])]
@@ -78,6 +80,13 @@ def _compiled(compiler: str) -> Path:
                 "allowed: a g++ that knows C++17; install one, or take g++ off PATH to train without kernels."
             )
         return made.replace(path)  # at once, should another process do the same
+
+
+def _writable(folder: Path) -> Path:
+    """Return the folder, or one for this process alone: a library that others could replace must not be loaded."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="codesign-kernels-"))
 
 
 def _processor() -> str:
