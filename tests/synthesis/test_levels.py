@@ -58,7 +58,7 @@ def measured(board, folder, **options):
     [
         ("vu13p", "parallel", {"hls_estimate.json", "calibrated_estimate.json"}),
         ("vu13p", "streaming", {"hls_estimate.json"}),
-        ("pynq_z2", "parallel", {"hls_estimate.json"}),
+        ("pynq_z2", "parallel", {"hls_estimate.json", "calibrated_estimate.json"}),
     ],
 )
 def test_estimates_of_both_views_are_reports(board, kind, names):
