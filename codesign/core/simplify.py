@@ -20,6 +20,7 @@ from codesign.core.operations import (
     Reshape,
     Sum,
     Transpose,
+    finest,
 )
 
 NOTHING = -1  # in place of a neuron's number: a zero of the padding
@@ -126,13 +127,18 @@ def _without(network: IntegerNetwork, producer: int, paths: _Paths) -> list[Oper
     first = operations[producer]
     assert isinstance(first, Linear)
     operations[producer] = replace(first, weight=first.weight[:, keep], bias=first.bias[keep])
+    moved: dict[int, int] = {}  # by how many bits the grid of each step's result has become finer
     for i, origin in paths.origins.items():
         stays = np.append(keep, True)[origin]  # the zeros of the padding stay
-        operations[i] = _narrowed(operations[i], stays)
+        before, operations[i] = operations[i], _narrowed(operations[i], stays)
+        moved[i] = moved.get(before.inputs[0], 0)
+        if isinstance(after := operations[i], Quantize) and isinstance(before, Quantize):
+            moved[i] = finest(after.formats) - finest(before.formats)
     for i, slots in paths.slots.items():
         linear = operations[i]
         assert isinstance(linear, Linear)
-        operations[i] = replace(linear, weight=linear.weight[np.append(keep, True)[slots]])
+        linear = replace(linear, weight=linear.weight[np.append(keep, True)[slots]])
+        operations[i] = _on_grid(linear, network.ranges[i].fraction_bits, moved[paths.sources[i]])
     return operations
 
 
@@ -169,6 +175,17 @@ def _with_constant(linear: Linear, slots: np.ndarray, constant: int, network: In
     added = linear.weight[slots].sum(axis=0) * constant << (grid - product)
     bias = (linear.bias << (grid - linear.bias_fraction_bits)) + added
     return replace(linear, weight=np.where(slots[:, None], 0, linear.weight), bias=bias, bias_fraction_bits=grid)
+
+
+def _on_grid(linear: Linear, fraction_bits: int, moved: int) -> Linear:
+    """Return the step with its result on the grid it had, though its input's has become finer by `moved` bits.
+
+    An input becomes coarser if its finest format leaves, and finer if nothing but constant zeros stay.
+    """
+    if moved > 0:
+        return replace(linear, weight_fraction_bits=linear.weight_fraction_bits - moved)
+    bits = max(0, fraction_bits - linear.bias_fraction_bits) if moved else 0
+    return replace(linear, bias=linear.bias << bits, bias_fraction_bits=linear.bias_fraction_bits + bits)
 
 
 def _narrowed(operation: Operation, stays: np.ndarray) -> Operation:
