@@ -88,7 +88,7 @@ def stand_in_for_training(architecture: Architecture) -> tuple[float, float, flo
     gains = {"relu": 1.0, "leaky_relu": 1.05, "gelu": 1.1, "identity": 0.0}
     for layer in _flat(architecture.layers):
         if isinstance(layer, Linear | Conv2d):
-            width = layer.width if isinstance(layer, Linear) else layer.channels * layer.kernel
+            width = layer.width if isinstance(layer, Linear) else layer.channels * layer.kernel[0]
             depth += 1
             error *= 1.0 - 0.16 * (1 - math.exp(-narrowest / 12)) * (1 - math.exp(-width / 20)) / math.sqrt(depth)
             narrowest = min(narrowest, width)

@@ -168,7 +168,7 @@ class Rearrange(nn.Module):
             case Pool(keep=keep):
                 return x.amax(self.axis, keepdim=keep)
             case Windows(size=size, stride=stride):
-                x = x.unfold(1, size, stride).unfold(2, size, stride).permute(0, 1, 2, 4, 5, 3)
+                x = x.unfold(1, size[0], stride[0]).unfold(2, size[1], stride[1]).permute(0, 1, 2, 4, 5, 3)
             case Transpose(axes=axes):
                 return x.permute(0, *(a + 1 for a in axes))
         return x.reshape(-1, *self.shape)
@@ -196,12 +196,10 @@ def _module(layer: Layer, shape: Shape) -> nn.Module:  # noqa: PLR0911 - one lin
     match layer:
         case Linear(width=width):
             return nn.Linear(shape[-1], width)
-        case Conv2d(channels=channels, kernel=kernel, padding=padding, stride=stride):
-            pad = kernel // 2 if padding == "same" else 0
-            return ChannelsLastConv2d(shape[-1], channels, kernel, stride, pad)
-        case DepthwiseConv2d(kernel=kernel, padding=padding, stride=stride):
-            pad = kernel // 2 if padding == "same" else 0
-            return ChannelsLastConv2d(shape[-1], shape[-1], kernel, stride, pad, groups=shape[-1])
+        case Conv2d(channels=channels, kernel=kernel, stride=stride):
+            return ChannelsLastConv2d(shape[-1], channels, kernel, stride, layer.zeros)
+        case DepthwiseConv2d(kernel=kernel, stride=stride):
+            return ChannelsLastConv2d(shape[-1], shape[-1], kernel, stride, layer.zeros, groups=shape[-1])
         case Norm(kind="batch", axis=axis):
             return BatchNorm(shape, axis)
         case Norm(axis=axis):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
+from codesign.blocks.conv1d import Conv1d
 from codesign.blocks.conv2d import Conv2d
 from codesign.blocks.conv_attention import ConvAttention
 from codesign.blocks.deep_sets import DeepSets
@@ -15,6 +16,7 @@ from codesign.blocks.dense import Dense
 from codesign.blocks.linear_interaction import LinearInteraction
 from codesign.blocks.mlp_mixer import MlpMixer
 from codesign.blocks.pool import Pool
+from codesign.blocks.separable_conv1d import SeparableConv1d
 from codesign.blocks.separable_conv2d import SeparableConv2d
 from codesign.core.architecture import Architecture
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
@@ -122,13 +124,19 @@ def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions:
     In between, pixels may be mixed: by attention, or by what they have in common.
 
     Args:
-        image: Rows and columns of the input, or None for any of 2 to 5.
+        image: Rows and columns of the input, or None for any of 2 to 5. A sequence of as many positions is drawn too.
         max_convolutions: Most convolutions in a row, those of 1x1 not counted.
         max_mixes: Most mixes.
     """
     walk = _ImageWalk(draw, 4, 3, tuple(Rounding), tuple(Overflow), per_channel=True, allow_zero_width=False)
     size = st.integers(2, 5)
-    walk.input((*(image or (draw(size), draw(size))), draw(st.integers(1, 2))))
+    rows, columns = image or (draw(size), draw(size))
+    channels = draw(st.integers(1, 2))
+    if draw(st.integers(0, 2)):
+        walk.input((rows, columns, channels))
+    else:
+        walk.input((rows * columns, channels))
+        walk.add_step(Reshape((0,), (1, rows * columns, channels)))
     pixelwise = ("linear", "relu", "leakyrelu", "quantize", "table", "residual", "product", "scale")
     mixing = draw(st.lists(st.sampled_from(["attention", "turned_attention", "squeeze"]), max_size=max_mixes))
     for _ in range(draw(st.integers(0, max_convolutions))):
@@ -299,9 +307,9 @@ class _Walk:
     def patches(self) -> None:
         if len(self.shape) != 3:
             return
-        padding = self.draw(st.integers(0, 1))
-        kernel = self.draw(st.integers(1, min(3, min(self.shape[:2]) + 2 * padding)))
-        stride = self.draw(st.integers(1, 2))
+        padding, stride = (tuple(self.draw(st.integers(low, low + 1)) for _ in range(2)) for low in (0, 1))
+        limits = [min(3, size + 2 * zeros) for size, zeros in zip(self.shape[:2], padding, strict=True)]
+        kernel = tuple(self.draw(st.integers(1, limit)) for limit in limits)
         patches = Patches((self.last,), kernel, padding, stride)
         if math.prod(IntegerNetwork((*self.steps, patches)).output_shape) <= 4 * self.LIMIT_ELEMENTS:
             self.add_step(patches)
@@ -324,9 +332,10 @@ class _ImageWalk(_Walk):
 
     def window(self) -> None:
         """Draw windows of which there is at most one for each pixel."""
-        kernel = self.draw(st.integers(1, min(3, *self.shape[:2])))
-        padding = self.draw(st.integers(0, (kernel - 1) // 2))
-        self.add_step(Patches((self.last,), kernel, padding, self.draw(st.sampled_from([1, 1, 2]))))
+        kernel = tuple(self.draw(st.integers(1, min(3, size))) for size in self.shape[:2])
+        padding = tuple(self.draw(st.integers(0, (side - 1) // 2)) for side in kernel)
+        stride = tuple(self.draw(st.sampled_from([1, 1, 2])) for _ in range(2))
+        self.add_step(Patches((self.last,), kernel, padding, stride))
 
     def _beside(self, widest) -> int | None:
         """Draw a step of the same positions, the last one included."""
@@ -348,7 +357,8 @@ class _ImageWalk(_Walk):
         moved = [
             i
             for i, step in enumerate(self.steps)
-            if isinstance(step, Patches) and (step.stride > 1 or step.kernel != 2 * step.padding + 1)
+            if isinstance(step, Patches)
+            and (step.stride != (1, 1) or step.kernel != tuple(2 * zeros + 1 for zeros in step.padding))
         ]
         return moved[-1] if moved else 0
 
@@ -473,7 +483,7 @@ def architectures(draw, is_buildable: bool = True, outputs: int = 3):
     norm = st.sampled_from(["none", "batch"] + ([] if is_buildable else ["layer"]))
     width = st.integers(1, 6)
     kinds = {"activation": draw(activation), "norm": draw(norm)}
-    match draw(st.sampled_from(["dense", "deep_sets", "interaction", "mixer", "conv", "attention"])):
+    match draw(st.sampled_from(["dense", "deep_sets", "interaction", "mixer", "conv", "conv1d", "attention"])):
         case "dense":
             shape, body = (draw(st.integers(1, 8)),), [Dense(draw(width), **kinds)]
         case "deep_sets":
@@ -495,6 +505,14 @@ def architectures(draw, is_buildable: bool = True, outputs: int = 3):
                 body.append(Pool(2, draw(st.sampled_from(["max", "mean"])), draw(st.integers(1, 2))))
             if draw(st.booleans()):
                 body.append(SeparableConv2d(draw(width), 3, stride, "same", **kinds))
+        case "conv1d":
+            shape = (draw(st.integers(6, 12)), draw(st.integers(1, 3)))
+            padding, stride = draw(st.sampled_from(["same", "valid"])), draw(st.integers(1, 2))
+            body = [Conv1d((draw(width), draw(width)), draw(st.sampled_from([1, 3])), (stride, 1), padding, **kinds)]
+            if padding == "same" and draw(st.booleans()):
+                body.append(Pool(2, draw(st.sampled_from(["max", "mean"])), draw(st.integers(1, 2))))
+            if draw(st.booleans()):
+                body.append(SeparableConv1d(draw(width), 3, stride, "same", **kinds))
         case _:
             kind, shape = draw(st.sampled_from(["learned", "softmax"])), (3, 3, 2)
             body = [ConvAttention(draw(width), kind, draw(st.integers(1, 2)), kinds["activation"])]

@@ -248,7 +248,7 @@ def _windows(operation: Operation, patches: Patches, result: Range, x: Range, im
     step = describe(part, _part(result, _axis(result)), _part(x, block))
     height, width, channels = image.shape
     numbers = {"height": height, "width": width, "channels": channels, "block_in": block}
-    for name, value in (("kernel", patches.kernel), ("pad", patches.padding), ("stride", patches.stride)):
-        rows, columns = np.broadcast_to(value, 2)
-        numbers |= {f"{name}_height": int(rows), f"{name}_width": int(columns)}
+    sizes = {"kernel": patches.kernel, "pad": patches.padding, "stride": patches.stride}
+    for name, (rows, columns) in sizes.items():
+        numbers |= {f"{name}_height": rows, f"{name}_width": columns}
     return _with("windows", step, numbers, is_pipelined=True)

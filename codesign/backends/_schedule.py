@@ -164,10 +164,11 @@ class _Plan:
 
     def window(self, i: int, operation: Patches) -> None:
         source = operation.inputs[0]
-        if 2 * operation.padding >= operation.kernel:
+        most = tuple((side - 1) // 2 for side in operation.kernel)
+        if any(zeros > limit for zeros, limit in zip(operation.padding, most, strict=True)):
             raise UnsupportedError(
                 f"Step {i} (Patches) pads a kernel of {operation.kernel} by {operation.padding}; a stream takes up to "
-                f"{(operation.kernel - 1) // 2}. Use less padding, or {ADVICE}."
+                f"{most}. Use less padding, or {ADVICE}."
             )
         level = self.behind(self.levels[source], [])
         beside = self.movements[level - 1]
@@ -252,7 +253,7 @@ class _Plan:
     def require_carried(self, i: int, behind: int) -> None:
         patches = self.network.operations[behind]
         assert isinstance(patches, Patches)
-        if patches.stride > 1 or patches.kernel != 2 * patches.padding + 1:
+        if max(patches.stride) > 1 or patches.kernel != tuple(2 * zeros + 1 for zeros in patches.padding):
             raise UnsupportedError(
                 f"Step {i} ({_kind(self.network, i)}) is used again behind step {behind} (Patches), "
                 f"which has other positions; pad that convolution to the same size, or {ADVICE}."
@@ -263,8 +264,8 @@ class _Plan:
         patches = self.network.operations[i]
         assert isinstance(patches, Patches)
         channels = self.network.ranges[patches.inputs[0]].shape[2]
-        place = channels * (patches.padding * patches.kernel + patches.padding)
-        select = np.eye(channels * patches.kernel**2, channels, k=-place, dtype=np.int64)
+        place = channels * (patches.padding[0] * patches.kernel[1] + patches.padding[1])
+        select = np.eye(channels * math.prod(patches.kernel), channels, k=-place, dtype=np.int64)
         return Linear((i,), select, np.zeros(channels, dtype=np.int64), 0, self.network.ranges[i].fraction_bits)
 
 

@@ -112,8 +112,8 @@ def _windows(
         patches = network.operations[i]
         assert isinstance(patches, Patches)
         source = bounds[patches.inputs[0]]
-        low, high, step = (np.tile(ends, patches.kernel**2) for ends in source)
-        if patches.padding:
+        low, high, step = (np.tile(ends, math.prod(patches.kernel)) for ends in source)
+        if any(patches.padding):
             low, high = np.minimum(low, 0), np.maximum(high, 0)
         moved[i] = Bounds(low, high, step)
         widths.append(bits_of(fields_of(source)))

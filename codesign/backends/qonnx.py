@@ -179,8 +179,8 @@ def _convolve(operation: Linear, graph: Graph, source: int, shape: tuple[int, ..
     image = patches.inputs[0]
     _, height, width, channels = (1, *graph.network.ranges[image].shape)
     first = graph.add("Transpose", [f"step{image}"], (1, channels, height, width), perm=(0, 3, 1, 2))
-    kernel = operation.weight.reshape(patches.kernel, patches.kernel, channels, -1).transpose(3, 2, 0, 1)
-    options = {"kernel_shape": [patches.kernel] * 2, "strides": [patches.stride] * 2, "pads": [patches.padding] * 4}
+    kernel = operation.weight.reshape(*patches.kernel, channels, -1).transpose(3, 2, 0, 1)
+    options = {"kernel_shape": patches.kernel, "strides": patches.stride, "pads": patches.padding * 2}
     weights = graph.weights(kernel, operation.weight_fraction_bits)
     planes = graph.add("Conv", [first, weights], (1, shape[-1], *shape[1:3]), **options)
     return graph.add("Transpose", [planes], shape, perm=(0, 2, 3, 1))

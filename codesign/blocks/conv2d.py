@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from codesign.blocks.dense import activation_layers, norm_layers
 from codesign.core import layers as primitive
 from codesign.core.architecture import Block
 from codesign.core.errors import InvalidValueError
+from codesign.core.geometry import Pair
 from codesign.core.layers import Layer, Shape
 
 
@@ -37,23 +39,33 @@ class Conv2d(Block):
 
     def layers(self, shape: Shape) -> tuple[Layer, ...]:
         """Return the primitive layers, where `shape` (height, width, channels) goes in."""
-        row: list[Layer] = []
-        fields = (self._each(name) for name in ("kernel", "stride", "activation", "norm"))
-        for channels, kernel, stride, activation, norm in zip(self.channels, *fields, strict=True):
-            convolution = primitive.Conv2d(channels, kernel, self.padding, stride)
-            row += (convolution, *norm_layers(norm), *activation_layers(activation))
-        return tuple(row)
+        return convolutions(self, lambda size: (size, size))
 
-    def _each(self, name: str) -> tuple[Any, ...]:
-        value = getattr(self, name)
-        if not isinstance(value, tuple):
-            return (value,) * len(self.channels)
-        if len(value) != len(self.channels):
-            raise InvalidValueError(
-                f"A conv2d block of {len(self.channels)} convolutions received {name} {value}; "
-                f"allowed: one value, or {len(self.channels)}."
-            )
-        return value
+
+def convolutions(block: Any, sides: Callable[[int], Pair]) -> tuple[Layer, ...]:
+    """Return the layers of convolutions in a row.
+
+    Args:
+        block: Has the fields of `Conv2d`.
+        sides: Height and width that a number of `kernel` or `stride` stands for.
+    """
+    row: list[Layer] = []
+    fields = (_each(block, name) for name in ("kernel", "stride", "activation", "norm"))
+    for channels, kernel, stride, activation, norm in zip(block.channels, *fields, strict=True):
+        convolution = primitive.Conv2d(channels, sides(kernel), block.padding, sides(stride))
+        row += (convolution, *norm_layers(norm), *activation_layers(activation))
+    return tuple(row)
+
+
+def _each(block: Any, name: str) -> tuple[Any, ...]:
+    value, count = getattr(block, name), len(block.channels)
+    if not isinstance(value, tuple):
+        return (value,) * count
+    if len(value) != count:
+        raise InvalidValueError(
+            f"A {block.name} block of {count} convolutions received {name} {value}; allowed: one value, or {count}."
+        )
+    return value
 
 
 EXAMPLES = (

@@ -8,7 +8,7 @@ from typing import Any
 from codesign.core import layers as primitive
 from codesign.core.architecture import Block
 from codesign.core.errors import InvalidValueError
-from codesign.core.layers import Layer, Reshape, Shape, Windows
+from codesign.core.layers import Layer, Reshape, Shape, Windows, over_sequence
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class Pool(Block):
     Attributes:
         size: Side of a window; without a stride it divides every axis but the last.
         kind: "mean", "max" or "sum".
-        stride: Step between windows of an image (height, width, channels), which may then overlap, and leave out what
-            no whole window covers at the far ends; 0 for windows side by side that cover everything.
+        stride: Step between windows of a sequence (length, channels) or an image (height, width, channels), which may
+            then overlap, and leave out what no whole window covers at the far ends; 0 for windows side by side that
+            cover everything.
     """
 
     size: Any
@@ -30,8 +31,11 @@ class Pool(Block):
 
     def layers(self, shape: Shape) -> tuple[Layer, ...]:
         """Return the primitive layers, where `shape` (..., channels) goes in."""
+        over_windows = primitive.Pool(self.kind, axis=2)
+        if self.stride and len(shape) == 2:
+            return over_sequence((Windows((1, self.size), (1, self.stride)), over_windows), shape)
         if self.stride:
-            return Windows(self.size, self.stride), primitive.Pool(self.kind, axis=2)
+            return Windows(self.size, self.stride), over_windows
         spatial = shape[:-1]
         if not spatial or self.size < 1 or any(n % self.size for n in spatial):
             raise InvalidValueError(
@@ -47,6 +51,8 @@ class Pool(Block):
 EXAMPLES = (
     ((7, 6, 2), Pool(3, stride=2)),
     ((5, 5, 2), Pool(2, "mean", 2)),
+    ((9, 2), Pool(3, stride=2)),
+    ((7, 2), Pool(4, "mean", 1)),
     ((6, 6, 2), Pool(3)),
     ((8, 2), Pool(4, "mean")),
     ((6, 2), Pool(3, "mean")),

@@ -116,8 +116,8 @@ class _Lowering:
         if isinstance(step, QuantizedAffine):
             return self.add(ops.Affine(inputs, weight.reshape(step.view), bias.reshape(step.view), *grids))
         if isinstance(step, QuantizedConv2d):
-            kernel = weight.shape[-1]
-            if kernel > 1 or step.stride > 1:
+            kernel = weight.shape[2:]
+            if max(*kernel, *step.stride) > 1:
                 inputs = (self.add(ops.Patches(inputs, kernel, step.padding, step.stride)),)
             weight = weight.transpose(2, 3, 1, 0)  # (row, column, channel, output)
             if step.groups > 1:  # a channel by itself: weights of zero for all others
@@ -147,7 +147,7 @@ class _Lowering:
             case Pool(keep=keep):
                 return self.add(ops.Max(inputs, step.axis - 1, keep))
             case Windows(size=size, stride=stride):
-                inputs = (self.add(ops.Patches(inputs, size, 0, stride)),)
+                inputs = (self.add(ops.Patches(inputs, size, stride=stride)),)
             case Transpose(axes=axes):
                 return self.add(ops.Transpose(inputs, axes))
         return self.add(ops.Reshape(inputs, step.shape))

@@ -206,9 +206,7 @@ class _Builder:
                 if isinstance(layer, Linear):
                     step: nn.Module = QuantizedLinear(weight, bias, self.weight_bits)
                 else:
-                    step = QuantizedConv2d(
-                        weight, bias, self.weight_bits, module.padding[0], layer.stride, module.groups
-                    )
+                    step = QuantizedConv2d(weight, bias, self.weight_bits, layer.zeros, layer.stride, module.groups)
                 return self.add(step, (value.step,), name, _Value(0, shape))
             case Norm(axis=axis):
                 value = self.narrow(value, name)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from codesign.compress.digits import WeightPrecision
 from codesign.compress.formats import ActivationPrecision, Sharing, columns
 from codesign.core.fixed_point import FixedPoint, Rounding
+from codesign.core.geometry import Pair
 
 BIAS_BITS = 20  # of the largest bias of a layer: none is finer than its last one
 COARSEST, FINEST = -24, 24  # fraction bits that calibration may choose
@@ -176,9 +177,11 @@ class QuantizedLinear(Quantized):
 
 
 class QuantizedConv2d(Quantized):
-    """A convolution over (batch, height, width, channels); `weight` is (outputs, inputs / groups, kernel, kernel)."""
+    """A convolution over (batch, height, width, channels); `weight` is (outputs, inputs / groups, *kernel)."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, bits: int, padding: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, bits: int, padding: Pair, stride: Pair = (1, 1), groups: int = 1
+    ) -> None:
         super().__init__(weight, bias, bits)
         self.padding, self.stride, self.groups = padding, stride, groups
 

@@ -17,7 +17,7 @@ from codesign.core.operations import MatMul, Multiply, Range
 def bops_nac(architecture: Architecture, bits: int, sparsity: float = 0.0) -> float:
     """Return the bit operations as the founding paper counts them, for its column in tables.
 
-    A layer shared by all particles counts once; a convolution counts k^2 times the whole input plane.
+    A layer shared by all particles counts once; a convolution counts its window times the whole input plane.
 
     Source: Weitz et al., Neural Architecture Codesign for Fast Physics Applications, arXiv 2501.05515, section 3.
     """
@@ -34,9 +34,9 @@ def _nac(layer: Layer, shape: Shape, bits: int, sparsity: float) -> float:
     if isinstance(layer, Linear):
         return products(shape[-1], layer.width)
     if isinstance(layer, Conv2d):
-        return products(math.prod(shape), layer.channels) * layer.kernel**2
+        return products(math.prod(shape), layer.channels) * math.prod(layer.kernel)
     if isinstance(layer, DepthwiseConv2d):
-        return products(math.prod(shape), 1) * layer.kernel**2
+        return products(math.prod(shape), 1) * math.prod(layer.kernel)
     if isinstance(layer, Pool) and layer.kind == "mean":
         entries, features = shape[layer.axis], math.prod(shape) // shape[layer.axis]
         return (
@@ -81,7 +81,7 @@ def _bops(layers: Sequence[Layer], shape: Shape, bits: int, sparsity: float) -> 
             total += sum(_bops(branch, inner, bits, sparsity) for branch in layer.branches)
         elif macs := layer.macs(inner):
             inputs = 1 if isinstance(layer, DepthwiseConv2d) else inner[-1]
-            inputs *= layer.kernel**2 if isinstance(layer, Conv2d | DepthwiseConv2d) else 1
+            inputs *= math.prod(layer.kernel) if isinstance(layer, Conv2d | DepthwiseConv2d) else 1
             total += macs * ((1 - sparsity) * bits**2 + 2 * bits + math.log2(inputs))
     return total
 

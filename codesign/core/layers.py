@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from codesign.core.errors import InvalidValueError, UnsupportedError
+from codesign.core.geometry import Pair, pair
 
 Shape = tuple[int, ...]
 ActivationKind = Literal["relu", "leaky_relu", "gelu", "sigmoid", "tanh", "identity", "softmax"]
@@ -55,61 +56,81 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
-    """A square convolution over (height, width, channels) in steps of `stride`.
+    """A convolution over (height, width, channels) in steps of `stride`; over a sequence, if the height is 1.
 
     Padding "same" adds (kernel - 1) / 2 zeros on every side, for an odd kernel; "valid" adds none.
+
+    Attributes:
+        channels: Outputs.
+        kernel: Height and width of a window; one number stands for both.
+        stride: Steps between windows, down and to the right; one number stands for both.
     """
 
     channels: int
-    kernel: int
+    kernel: Pair
     padding: Literal["same", "valid"] = "same"
-    stride: int = 1
+    stride: Pair = (1, 1)
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.kernel, self.stride) < 1 or (self.padding == "same" and self.kernel % 2 == 0):
+        for name in ("kernel", "stride"):
+            object.__setattr__(self, name, pair(getattr(self, name)))
+        has_middle = self.padding == "valid" or all(size % 2 for size in self.kernel)
+        if min(self.channels, *self.kernel, *self.stride) < 1 or not has_middle:
             raise InvalidValueError(
-                f"A convolution has {self.channels} channels, kernel {self.kernel}, stride {self.stride}, padding "
-                f'"{self.padding}"; allowed: 1 or more of each, and an odd kernel for "same".'
+                f"A convolution has {self.channels} channels, kernel {_by(self.kernel)}, stride {_by(self.stride)}, "
+                f'padding "{self.padding}"; allowed: 1 or more of each, and an odd kernel for "same".'
             )
+
+    @property
+    def zeros(self) -> Pair:
+        """Zeros added above and below, and on the left and on the right."""
+        return (self.kernel[0] // 2, self.kernel[1] // 2) if self.padding == "same" else (0, 0)
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 3:
             raise InvalidValueError(f"A convolution received shape {shape}; allowed: (height, width, channels).")
-        lost = 0 if self.padding == "same" else self.kernel - 1
-        if min(shape[0], shape[1]) <= lost:
-            raise InvalidValueError(f"A {self.kernel}x{self.kernel} convolution leaves nothing of an image {shape}.")
-        height, width = ((size - lost - 1) // self.stride + 1 for size in shape[:2])
+        free = [size + 2 * zeros - side for size, zeros, side in zip(shape[:2], self.zeros, self.kernel, strict=True)]
+        if min(free) < 0:
+            raise InvalidValueError(f"A {_by(self.kernel)} convolution leaves nothing of an image {shape}.")
+        height, width = (steps // stride + 1 for steps, stride in zip(free, self.stride, strict=True))
         return height, width, self.channels
 
     def parameters(self, shape: Shape) -> int:
-        return (self.kernel**2 * shape[-1] + 1) * self.channels
+        return (math.prod(self.kernel) * shape[-1] + 1) * self.channels
 
     def macs(self, shape: Shape) -> int:
-        return math.prod(self.output_shape(shape)) * self.kernel**2 * shape[-1]
+        return math.prod(self.output_shape(shape)) * math.prod(self.kernel) * shape[-1]
 
 
 @dataclass(frozen=True)
 class DepthwiseConv2d(Layer):
-    """A square convolution of every channel by itself, over (height, width, channels); padding as in `Conv2d`."""
+    """A convolution of every channel by itself, over (height, width, channels); the fields are those of `Conv2d`."""
 
-    kernel: int
+    kernel: Pair
     padding: Literal["same", "valid"] = "same"
-    stride: int = 1
+    stride: Pair = (1, 1)
 
     def __post_init__(self) -> None:
+        for name in ("kernel", "stride"):
+            object.__setattr__(self, name, pair(getattr(self, name)))
         _ = self._with_channels(1)
 
     def _with_channels(self, channels: int) -> Conv2d:
         return Conv2d(channels, self.kernel, self.padding, self.stride)
 
+    @property
+    def zeros(self) -> Pair:
+        """Zeros added above and below, and on the left and on the right."""
+        return self._with_channels(1).zeros
+
     def output_shape(self, shape: Shape) -> Shape:
         return self._with_channels(shape[-1]).output_shape(shape)
 
     def parameters(self, shape: Shape) -> int:
-        return (self.kernel**2 + 1) * shape[-1]
+        return (math.prod(self.kernel) + 1) * shape[-1]
 
     def macs(self, shape: Shape) -> int:
-        return math.prod(self.output_shape(shape)) * self.kernel**2
+        return math.prod(self.output_shape(shape)) * math.prod(self.kernel)
 
 
 @dataclass(frozen=True)
@@ -168,14 +189,23 @@ class Pool(Layer):
 
 @dataclass(frozen=True)
 class Windows(Layer):
-    """(height, width, channels) to (height', width', size², channels): square windows, `stride` apart, none padded."""
+    """(height, width, channels) to (height', width', pixels of a window, channels); none is padded.
 
-    size: int
-    stride: int
+    Attributes:
+        size: Height and width of a window; one number stands for both.
+        stride: Steps between windows, down and to the right; one number stands for both.
+    """
+
+    size: Pair
+    stride: Pair
+
+    def __post_init__(self) -> None:
+        for name in ("size", "stride"):
+            object.__setattr__(self, name, pair(getattr(self, name)))
 
     def output_shape(self, shape: Shape) -> Shape:
         height, width, _ = Conv2d(1, self.size, "valid", self.stride).output_shape(shape)
-        return height, width, self.size**2, shape[-1]
+        return height, width, math.prod(self.size), shape[-1]
 
 
 @dataclass(frozen=True)
@@ -248,6 +278,10 @@ class Parallel(Layer):
         return total
 
 
+def _by(sizes: Pair) -> str:
+    return "x".join(map(str, sizes))
+
+
 def with_shapes(layers: Sequence[Layer], shape: Shape) -> list[tuple[Layer, Shape]]:
     """Return each layer with the shape that reaches it."""
     pairs = []
@@ -262,6 +296,18 @@ def shape_after(layers: Sequence[Layer], shape: Shape) -> Shape:
     for layer in layers:
         shape = layer.output_shape(shape)
     return shape
+
+
+def over_sequence(layers: tuple[Layer, ...], shape: Shape) -> tuple[Layer, ...]:
+    """Return layers for images of height 1 as they act on a sequence of `shape` (length, channels).
+
+    Raises:
+        InvalidValueError: The shape is not one of a sequence.
+    """
+    if len(shape) != 2:
+        raise InvalidValueError(f"A layer over sequences received shape {shape}; allowed: (length, channels).")
+    image = (1, *shape)
+    return Reshape(image), *layers, Reshape(shape_after(layers, image)[1:])
 
 
 def require_buildable(layers: Sequence[Layer]) -> None:

@@ -7,12 +7,13 @@ Results are exact (they grow in width); bits are lost in `Quantize` alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from codesign.core.errors import InvalidValueError
 from codesign.core.fixed_point import Fixed, FixedPoint, Overflow, Rounding, fit, shift
+from codesign.core.geometry import Pair, pair
 from codesign.core.operation import Operation, Range, integers
 from codesign.core.products import MatMul, Multiply, Table
 
@@ -241,27 +242,35 @@ class Transpose(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Patches(Operation):
-    """(height, width, channels) to (height', width', kernel * kernel * channels): the windows of a convolution.
+    """(height, width, channels) to (height', width', elements of a window): the windows of a convolution.
 
     Followed by `Linear` it is a convolution; the windows' order is row, column, channel.
 
     Attributes:
-        kernel: Side of the square window.
-        padding: Zeros added on every side.
-        stride: Step between windows.
+        kernel: Height and width of a window; here and below, one number stands for both.
+        padding: Zeros added above and below, and on the left and on the right.
+        stride: Steps between windows, down and to the right.
     """
 
-    kernel: int
-    padding: int = 0
-    stride: int = 1
+    kernel: Pair
+    padding: Pair = (0, 0)
+    stride: Pair = (1, 1)
+
+    def __post_init__(self) -> None:
+        for name in ("kernel", "padding", "stride"):
+            object.__setattr__(self, name, pair(getattr(self, name)))
 
     def compute(self, x: Fixed) -> Fixed:  # type: ignore[override]
-        pad = (self.padding, self.padding)
-        padded = np.pad(x.mantissa, ((0, 0), pad, pad, (0, 0)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (self.kernel, self.kernel), axis=(1, 2))
-        windows = windows[:, :: self.stride, :: self.stride]  # (batch, height', width', channels, kernel, kernel)
+        rows, columns = ((zeros, zeros) for zeros in self.padding)
+        padded = np.pad(x.mantissa, ((0, 0), rows, columns, (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, self.kernel, axis=(1, 2))
+        windows = windows[:, :: self.stride[0], :: self.stride[1]]  # (batch, height', width', channels, *kernel)
         ordered = windows.transpose(0, 1, 2, 4, 5, 3)
         return Fixed(ordered.reshape(*ordered.shape[:3], -1), x.fraction_bits)
+
+    def options(self) -> dict[str, Any]:
+        """Return the fields beyond `inputs`; equal sizes as one number, so that a network's digest has one form."""
+        return {name: a if a == b else (a, b) for name, (a, b) in super().options().items()}
 
 
 _MAPS = (Linear, Affine, Relu, LeakyRelu, Table, Sum, Max, Add, Multiply, MatMul, Reshape, Transpose, Patches)

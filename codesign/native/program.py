@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from codesign.core import layers as primitive
+from codesign.core.geometry import Pair
 from codesign.core.layers import Flatten, Layer, Norm, Parallel, Pool, Reshape, Shape, Transpose, Windows, with_shapes
 from codesign.native.compile import Op, Table
 from codesign.network import Activate, BatchNorm, Branches, Network
@@ -166,12 +167,12 @@ def _numbers(shape: Shape) -> np.ndarray:
     return np.arange(math.prod(shape)).reshape(shape)
 
 
-def _windows(image: np.ndarray, size: int, stride: int) -> np.ndarray:
-    """Return the windows (height, width, channels, size, size) of an image (height, width, channels)."""
-    return np.lib.stride_tricks.sliding_window_view(image, (size, size), (0, 1))[::stride, ::stride]
+def _windows(image: np.ndarray, size: Pair, stride: Pair) -> np.ndarray:
+    """Return the windows (height', width', channels, *size) of an image (height, width, channels)."""
+    return np.lib.stride_tricks.sliding_window_view(image, size, (0, 1))[:: stride[0], :: stride[1]]
 
 
 def _patches(layer: primitive.Conv2d, shape: Shape) -> np.ndarray:
-    pad = layer.kernel // 2 if layer.padding == "same" else 0
-    image = np.pad(_numbers(shape), ((pad, pad), (pad, pad), (0, 0)), constant_values=-1)
+    rows, columns = ((zeros, zeros) for zeros in layer.zeros)
+    image = np.pad(_numbers(shape), (rows, columns, (0, 0)), constant_values=-1)
     return _windows(image, layer.kernel, layer.stride)

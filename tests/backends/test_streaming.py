@@ -198,7 +198,7 @@ def dense(source, inputs, outputs=1):
         ),
         (
             pixels(Patches((0,), 1, 1), dense(1, 2)),
-            "Step 1 (Patches) pads a kernel of 1 by 1; a stream takes up to 0. Use less padding, or ",
+            "Step 1 (Patches) pads a kernel of (1, 1) by (1, 1); a stream takes up to (0, 0). Use less padding, or ",
         ),
         (
             pixels(Patches((0,), 3, 1), Patches((0,), 1), dense(1, 18), dense(2, 2), Add((3, 4))),

@@ -70,12 +70,12 @@ def reference(network, mantissas):
             case "Transpose":
                 y = np.moveaxis(x, [a + 1 for a in operation.axes], range(1, x.ndim))
             case "Patches":
-                p, k, s = operation.padding, operation.kernel, operation.stride
-                padded = np.zeros((len(x), x.shape[1] + 2 * p, x.shape[2] + 2 * p, x.shape[3]))
-                padded[:, p : p + x.shape[1], p : p + x.shape[2]] = x
-                rows, columns = range(0, padded.shape[1] - k + 1, s), range(0, padded.shape[2] - k + 1, s)
+                (p, q), (k, m), (s, t) = operation.padding, operation.kernel, operation.stride
+                padded = np.zeros((len(x), x.shape[1] + 2 * p, x.shape[2] + 2 * q, x.shape[3]))
+                padded[:, p : p + x.shape[1], q : q + x.shape[2]] = x
+                rows, columns = range(0, padded.shape[1] - k + 1, s), range(0, padded.shape[2] - m + 1, t)
                 y = np.stack(
-                    [np.stack([padded[:, r : r + k, c : c + k].reshape(len(x), -1) for c in columns], 1) for r in rows],
+                    [np.stack([padded[:, r : r + k, c : c + m].reshape(len(x), -1) for c in columns], 1) for r in rows],
                     1,
                 )
         values.append(y)
@@ -253,6 +253,19 @@ def test_inputs_of_another_shape_are_refused():
         InvalidValueError, match=r"^The network received inputs of shape \(4, 3\); allowed: \(batch, \*\(2,\)\)\.$"
     ):
         network.quantize_input(np.zeros((4, 3)))
+
+
+def test_windows_of_equal_sides_are_stored_as_one_number_and_others_as_two():
+    image = Input((), (5, 5, 1), BYTE)
+    square = IntegerNetwork((image, Patches((0,), 3, (1, 1), 2)))
+    text, arrays = square.encode()
+    assert {"kernel": 3, "padding": 1, "stride": 2}.items() <= json.loads(text)["steps"][1].items()
+    assert IntegerNetwork.decode(text, arrays).operations[1].kernel == (3, 3)
+    text, arrays = IntegerNetwork((image, Patches((0,), (1, 3), (0, 1)))).encode()
+    wide = IntegerNetwork.decode(text, arrays)
+    assert wide.operations[1].kernel == (1, 3)
+    assert wide.output_shape == (5, 5, 3)
+    assert wide.digest != square.digest
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign import network
-from codesign.blocks.conv2d import Conv2d
 from codesign.blocks.dense import Dense
-from codesign.core import plugins
+from codesign.core import layers, plugins
 from codesign.core.architecture import Architecture
 from codesign.core.errors import DataError
 from codesign.core.layers import Norm, Parallel, Pool, Transpose
@@ -88,14 +87,22 @@ def test_a_batch_norm_normalizes_each_entry_of_its_axis_over_all_others(axis):
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding"), [(3, 1, "valid"), (3, 2, "same"), (5, 2, "valid"), (1, 3, "same")]
+    ("kernel", "stride", "padding"),
+    [
+        (3, 1, "valid"),
+        (3, 2, "same"),
+        (5, 2, "valid"),
+        (1, 3, "same"),
+        ((1, 5), (1, 2), "same"),
+        ((3, 2), (2, 1), "valid"),
+    ],
 )
 def test_a_convolution_of_few_or_many_channels_is_torchs_own_with_its_gradients(channels, kernel, stride, padding):
-    module = network.build(Architecture((7, 8, channels), (Conv2d((3,), kernel, stride, padding, "identity"),)), 0)
+    layer = layers.Conv2d(3, kernel, padding, stride)
+    module = network.Row((layer,), (7, 8, channels))
     weight, bias = module.parameters()
     x = torch.randn(6, 7, 8, channels, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    padded = kernel // 2 if padding == "same" else 0
-    y, expected = module(x), torch.conv2d(x.movedim(3, 1), weight, bias, stride, padded).movedim(1, 3)
+    y, expected = module(x), torch.conv2d(x.movedim(3, 1), weight, bias, layer.stride, layer.zeros).movedim(1, 3)
     torch.testing.assert_close(y, expected)
     of = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
     for mine, theirs in zip(*(torch.autograd.grad(r, (x, weight, bias), of) for r in (y, expected)), strict=True):

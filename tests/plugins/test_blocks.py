@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from codesign import network
+from codesign.blocks.conv1d import Conv1d
 from codesign.blocks.conv2d import Conv2d
 from codesign.blocks.conv_attention import ConvAttention
 from codesign.blocks.dense import Dense
 from codesign.blocks.linear_interaction import LinearInteraction
 from codesign.blocks.mlp_mixer import MlpMixer
 from codesign.blocks.pool import Pool
+from codesign.blocks.separable_conv1d import SeparableConv1d
 from codesign.blocks.separable_conv2d import SeparableConv2d
 from codesign.compress.lower import lower, require_agreement
 from codesign.compress.quantize import quantize
@@ -157,6 +159,30 @@ def test_a_pool_with_a_stride_is_torchs(size, stride):
     torch.testing.assert_close(y, expected)
 
 
+@pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2), (2, 1)])
+def test_a_pool_of_a_sequence_with_a_stride_is_torchs(size, stride):
+    x = torch.randn(2, 8, 3)
+    y, _ = reference((8, 3), Pool(size, "max", stride), x)
+    torch.testing.assert_close(y, torch.nn.functional.max_pool1d(x.mT, size, stride).mT)
+    y, _ = reference((8, 3), Pool(size, "mean", stride), x)
+    torch.testing.assert_close(y, torch.nn.functional.avg_pool1d(x.mT, size, stride).mT)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, "same"), (4, 2, "valid"), (5, 3, "same"), (1, 1, "same")]
+)
+@pytest.mark.parametrize("channels", [2, 6])
+def test_a_convolution_over_a_sequence_is_torchs(channels, kernel, stride, padding):
+    x = torch.randn(2, 11, channels)
+    y, (weight, bias) = reference((11, channels), Conv1d((3,), kernel, stride, padding, "identity"), x)
+    zeros = kernel // 2 if padding == "same" else 0
+    expected = torch.nn.functional.conv1d(x.mT, weight[:, :, 0], bias, stride, zeros).mT
+    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
+    y, (along, b, across, c) = reference((11, channels), SeparableConv1d(3, kernel, stride, padding, "identity"), x)
+    each = torch.nn.functional.conv1d(x.mT, along[:, :, 0], b, stride, zeros, groups=channels)
+    torch.testing.assert_close(y, torch.nn.functional.conv1d(each, across[:, :, 0], c).mT, atol=1e-5, rtol=1e-5)
+
+
 def test_a_separable_convolution_is_one_of_products_of_weights():
     x = torch.randn(2, 6, 5, 3)
     y, (spatial, b, across, c) = reference((6, 5, 3), SeparableConv2d(4, padding="same", activation="identity"), x)
@@ -190,14 +216,25 @@ def test_a_stride_keeps_every_other_window():
         (
             (9, 9, 1),
             Conv2d((2,), 4, padding="same"),
-            'A convolution has 2 channels, kernel 4, stride 1, padding "same"; '
+            'A convolution has 2 channels, kernel 4x4, stride 1x1, padding "same"; '
             'allowed: 1 or more of each, and an odd kernel for "same".',
         ),
         (
             (9, 9, 1),
             Conv2d((2,), stride=0),
-            'A convolution has 2 channels, kernel 3, stride 0, padding "valid"; '
+            'A convolution has 2 channels, kernel 3x3, stride 0x0, padding "valid"; '
             'allowed: 1 or more of each, and an odd kernel for "same".',
+        ),
+        (
+            (9, 9, 1),
+            Conv1d((2,)),
+            "A layer over sequences received shape (9, 9, 1); allowed: (length, channels).",
+        ),
+        ((4, 1), Conv1d((2,), 5), "A 1x5 convolution leaves nothing of an image (1, 4, 1)."),
+        (
+            (9, 1),
+            Conv1d((2, 2), stride=(1, 2, 1)),
+            "A conv1d block of 2 convolutions received stride (1, 2, 1); allowed: one value, or 2.",
         ),
         ((5,), ConvAttention(2), "An attention received shape (5,); allowed: positions, then channels."),
         ((5, 2), ConvAttention(2, "soft"), "The kind of an attention is 'soft'; allowed: learned, softmax."),

@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from codesign.core.geometry import Pair
+
 VERILOG = Path(__file__).parent
 
 
@@ -110,63 +112,67 @@ class Windows:
     """Windows over one or more tensors, and tensors that accompany the anchor; `codesign/backends/rtl/window.v`.
 
     Attributes:
-        image: Rows and columns.
+        image: Rows and columns; `kernel`, `padding` and `stride` likewise.
         widths: Bits of a pixel of each tensor that windows are taken of, from the least significant bits on.
         carried_bits: Bits of what accompanies, above them.
     """
 
-    image: tuple[int, int]
-    kernel: int
-    padding: int
-    stride: int
+    image: Pair
+    kernel: Pair
+    padding: Pair
+    stride: Pair
     widths: tuple[int, ...]
     carried_bits: int
     modules: tuple[str, ...] = ("window", "beat_counter", "delay")
 
     @property
     def out_bits(self) -> int:
-        return self.kernel**2 * sum(self.widths) + self.carried_bits
+        return math.prod(self.kernel) * sum(self.widths) + self.carried_bits
 
     @property
     def lag(self) -> int:
         """Shifts until a window is complete."""
-        return (self.kernel - 1 - self.padding) * (self.image[1] + 1)
+        below, right = (side - 1 - zeros for side, zeros in zip(self.kernel, self.padding, strict=True))
+        return below * self.image[1] + right
 
     @property
     def lut(self) -> float:
         rows, columns = self.image
         gates = sum(self._masked_taps() * width for width in self.widths)
         counters = len(self.widths) * 3 * (rows * columns).bit_length()
-        lines = sum(memory_lut((self.kernel - 1) * width, columns) for width in self.widths) if self.kernel > 1 else 0.0
-        return gates + counters + lines + (memory_lut(self.carried_bits, self.lag) if self.lag else 0.0)
+        lines = sum(memory_lut((self.kernel[0] - 1) * width, columns) for width in self.widths)
+        return gates + counters + lines + memory_lut(self.carried_bits, self.lag)
 
     @property
     def ff(self) -> float:
         counters = 3 * sum(size.bit_length() for size in self.image) + self.lag
-        return float(sum(self.kernel * (self.kernel - 1) * width + counters for width in self.widths))
+        rows, columns = self.kernel
+        return float(sum(rows * (columns - 1) * width + counters for width in self.widths))
 
     def times(self, cycles: np.ndarray) -> np.ndarray:
         shifts = np.concatenate([cycles, cycles[-1] + 1 + np.arange(self.lag)])[self.lag :].reshape(self.image)
-        rows, columns = (slice(0, size + 2 * self.padding - self.kernel + 1, self.stride) for size in self.image)
+        axes = zip(self.image, self.kernel, self.padding, self.stride, strict=True)
+        rows, columns = (slice(0, size + 2 * zeros - side + 1, stride) for size, side, zeros, stride in axes)
         return shifts[rows, columns].ravel()
 
     def _masked_taps(self) -> int:
         """Return how many pixels of a window can lie beyond the edge of the image: all but the middle ones."""
-        return self.kernel**2 - max(0, self.kernel - 2 * self.padding) ** 2
+        middle = (side - 2 * zeros for side, zeros in zip(self.kernel, self.padding, strict=True))
+        return math.prod(self.kernel) - math.prod(middle)
 
     def verilog(self, i: int) -> str:
-        rows, columns = self.image
+        sizes = {"": self.image, "KERNEL_": self.kernel, "PADDING_": self.padding, "STRIDE_": self.stride}
+        geometry = ",".join(f"\n        .{name}ROWS({a}), .{name}COLUMNS({b})" for name, (a, b) in sizes.items())
         lines, low, target = [], 0, 0
         for n, width in enumerate(self.widths):
-            bits = self.kernel**2 * width
+            bits = math.prod(self.kernel) * width
             data_in, data_out = (
                 (f"data{i}[{low} +: {width}]", f"data{i + 1}[{target} +: {bits}]") if width else ("1'b0", "")
             )
             outputs = f".shift(shift{i}), .valid_out(valid{i + 1})" if n == 0 else ".shift(), .valid_out()"
             lines.append(f"""
     window #(
-        .WIDTH({max(1, width)}), .ROWS({rows}), .COLUMNS({columns}),
-        .KERNEL({self.kernel}), .PADDING({self.padding}), .STRIDE({self.stride})
+        .WIDTH({max(1, width)}),{geometry}
     ) window{i}_{n} (
         .clk(aclk), .resetn(aresetn), .valid_in(valid{i}), .data_in({data_in}),
         {outputs}, .data_out({data_out})
