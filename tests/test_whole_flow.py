@@ -1,5 +1,6 @@
 """The whole road on real tools with tiny budgets: search, compress, synthesize, registry, deploy."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -14,7 +15,8 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def commands(tmp_path_factory):
+    """A store of its own, a function that runs a command beside it, and one that runs a stage there."""
     folder = tmp_path_factory.mktemp("store")
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
@@ -32,6 +34,12 @@ def store(tmp_path_factory):
         assert result.returncode == 0, result.stdout + result.stderr
         return result
 
+    return run, stage, folder
+
+
+@pytest.fixture(scope="module")
+def store(commands):
+    run, stage, folder = commands
     stage("global_search", trials=5, epochs=1, confirm=2, objectives="error,lut_estimate<=40000")
     stage("local_compress", candidates=1, bits=4, steps=2, epochs=1, sparsity=0.8)
     synthesis = stage("synthesize", vectors=1000)
@@ -88,3 +96,27 @@ def test_one_flipped_byte_is_caught(store, tmp_path, name):
     assert result.returncode != 0
     assert f"1 file(s) are changed, first {name}" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_network_searched_as_a_stream_becomes_firmware_that_streams(commands):
+    run, stage, folder = commands
+    task = "bragg_peak:space=paper_streamed,lut_limit=30000,samples=2000"
+    stage("global_search", task=task, trials=2, epochs=1, confirm=0, workers=1)
+    stage("local_compress", task=task, candidates=1, bits=4, steps=2, epochs=1, sparsity=0.9)
+    assert "FPGA-ready" in stage("synthesize", task=task, vectors=1000).stdout
+    bundle, name = folder / "streaming", "bragg_peak-space-paper_streamed-lut_limit-30000-0-samples-2000"
+    pulled = run(
+        sys.executable,
+        "-m",
+        "deploy",
+        "pull",
+        f"{name}@FPGA-ready",
+        "--to",
+        str(bundle),
+    )
+    assert pulled.returncode == 0, pulled.stdout + pulled.stderr
+    firmware = json.loads((bundle / "manifest.json").read_text())
+    assert firmware["interface"]["stream"]["dataflow"] == "streaming"
+    assert firmware["interface"]["stream"]["input_beats"] == firmware["timing"]["ii"] == 11 * 11
+    checked = run(sys.executable, "-m", "deploy", "check", str(bundle))
+    assert checked.returncode == 0, checked.stdout + checked.stderr

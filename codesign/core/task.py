@@ -137,8 +137,13 @@ class Task:
 
     @property
     def slug(self) -> str:
-        """Name with letters, digits, dots, dashes and underscores only, for registered models and files."""
-        return re.sub(r"[^\w.-]+", "-", self.name)
+        """Name for experiments, registered models and files."""
+        return slug(self.name)
+
+
+def slug(reference: str) -> str:
+    """Return a task's reference with letters, digits, dashes and underscores only."""
+    return re.sub(r"[^\w-]+", "-", reference)
 
 
 def parse_objectives(text: str) -> tuple[Objective, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import signal
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from codesign.core.archive import pack
 from codesign.core.errors import CodesignError, InvalidValueError, TrackingError
+from codesign.core.task import slug
 from codesign.core.trial import Trial
 from codesign.tracking import processes
 from codesign.tracking.lookup import TRIAL, TRIALS, RunRecord, download, find_run, get_record, load_trials
@@ -230,11 +230,6 @@ def _open(store: Store, stage: str, task: str, params: Mapping[str, Any], resume
     run.set_tags(tags)
     run.log_params(params)
     return run
-
-
-def slug(task: str) -> str:
-    """Return a task's name with letters, digits, dots, dashes and underscores only, as `Task.slug` does."""
-    return re.sub(r"[^\w.-]+", "-", task)
 
 
 def _child(trial: Trial, uid: str, seconds: float) -> dict[str, Any]:

@@ -434,7 +434,8 @@ def test_options_that_do_not_exist_are_refused():
     with pytest.raises(UnknownNameError) as error:
         plugins.load_task("bragg_peak:space=papers")
     assert str(error.value) == (
-        "There is no search space of bragg_peak 'papers'; allowed: buildable, paper. Did you mean 'paper'?"
+        "There is no search space of bragg_peak 'papers'; allowed: buildable, paper, paper_streamed. "
+        "Did you mean 'paper'?"
     )
     with pytest.raises(InvalidValueError) as error:
         plugins.load_task("bragg_peak:samples=3")
