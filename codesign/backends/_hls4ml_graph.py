@@ -19,7 +19,6 @@ from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import (
     Add,
     Affine,
-    Input,
     LeakyRelu,
     Linear,
     Max,
@@ -44,26 +43,35 @@ class Node(NamedTuple):
     Attributes:
         index: The step of the network whose result it gives; layers are named by it.
         inputs: The steps whose results it takes.
-        step: What hls4ml is told; a pattern that is not empty stands for a function of nnet_exact_stream.h.
+        operation: What is computed for one block of the result.
+        result: Range of a block of the result.
+        operands: Ranges of a block of each input.
+        blocks: Into how many blocks each input falls; the most of them, the result.
+        pattern: Function of nnet_exact_stream.h; empty where whole arrays are taken.
         shape: Of the result: (elements,), or (beats, elements in a beat) of a stream.
+        image: Of `windows`: the convolution's patches, and the range of what they are taken from.
     """
 
     index: int
     inputs: tuple[int, ...]
-    step: Step
+    operation: Operation
+    result: Range
+    operands: tuple[Range, ...]
+    blocks: tuple[int, ...]
+    pattern: str
     shape: tuple[int, ...]
+    image: tuple[Patches, Range] | None = None
 
 
 def parallel(network: IntegerNetwork) -> list[Node]:
     """Return a layer for each step; a dense layer at several positions has a block for each."""
     nodes = []
     for i, operation in enumerate(network.operations):
-        result, inputs = network.ranges[i], [network.ranges[j] for j in operation.inputs]
-        step = Step({"class_name": "InputLayer"}, {}) if not inputs else describe(operation, result, *inputs)
-        blocks = _blocks(operation, result, *inputs) if isinstance(operation, Linear) else (1,)
-        if blocks != (1,):
-            step = _by_pattern("blocks", step, blocks, inputs)
-        nodes.append(Node(i, operation.inputs, step, (result.low.size,)))
+        result, operands = network.ranges[i], [network.ranges[j] for j in operation.inputs]
+        blocks = _blocks(operation, result, *operands) if isinstance(operation, Linear) else (1,) * len(operands)
+        node = _in_blocks(network, i, operation.inputs, blocks)
+        pattern = "blocks" if max(blocks, default=1) > 1 else ""
+        nodes.append(node._replace(pattern=pattern, shape=(result.low.size,)))
     return nodes
 
 
@@ -120,26 +128,41 @@ def _is_followed_by_linear(network: IntegerNetwork, used: list[int], patches: in
 def _streamed(network: IntegerNetwork, i: int, sources: tuple[int, ...], packs: list[int]) -> tuple[Node, int]:
     """Return the layer of a step, without its shape, and the elements in a beat of its result."""
     operation, result = network.operations[i], network.ranges[i]
-    inputs = [network.ranges[j] for j in operation.inputs]
-    if isinstance(operation, Input):
-        return Node(i, (), Step({"class_name": "InputLayer"}, {}), ()), _pack(_axis(result), result)
+    operands = tuple(network.ranges[j] for j in operation.inputs)
+    if not operands:
+        return _in_blocks(network, i, (), ()), _pack(_axis(result), result)
     before = network.operations[operation.inputs[0]]
-    if isinstance(operation, Patches) or (isinstance(before, Patches) and operation.inputs[0] != sources[0]):
-        windows = operation if isinstance(operation, Patches) else before
-        assert isinstance(windows, Patches)
-        step = _windows(operation, windows, result, inputs[0], network.ranges[windows.inputs[0]])
-        return Node(i, sources, step, ()), _pack(_axis(result), result)
-    if _folds(operation, inputs[0], packs[0]):
-        assert isinstance(operation, Sum | Max)
-        return Node(i, sources, _fold(operation, result, inputs[0]), ()), _pack(packs[0], result)
-    blocks = _blocks(operation, result, *inputs, pack=packs[0] if len(set(packs)) == 1 else 0)
-    count = max(blocks)
-    parts = [_part(x, x.low.size // n) if count > 1 else x for x, n in zip(inputs, blocks, strict=True)]
-    part = _part(result, result.low.size // count) if count > 1 else result
-    step = describe(_restricted(operation, inputs[0]) if count > 1 else operation, part, *parts)
-    pattern = "blocks" if len(inputs) == 1 else "pairs"
-    step = _by_pattern(pattern, step, blocks, inputs)
-    return Node(i, sources, step, ()), _pack(math.gcd(part.low.size, _axis(result)), result)
+    if isinstance(operation, Patches) or operation.inputs[0] != sources[0]:
+        patches = operation if isinstance(operation, Patches) else before
+        if isinstance(patches, Patches):
+            return _windows(network, i, sources, patches), _pack(_axis(result), result)
+    if isinstance(operation, Sum | Max) and _folds(operation, operands[0], packs[0]):
+        node = Node(i, sources, operation, result, operands, (operands[0].low.size // packs[0],), "fold", ())
+        return node, _pack(packs[0], result)
+    blocks = _blocks(operation, result, *operands, pack=packs[0] if len(set(packs)) == 1 else 0)
+    node = _in_blocks(network, i, sources, blocks)
+    return node, _pack(math.gcd(node.result.low.size, _axis(result)), result)
+
+
+def _in_blocks(network: IntegerNetwork, i: int, sources: tuple[int, ...], blocks: tuple[int, ...]) -> Node:
+    """Return the layer of a step that falls into blocks, without its shape."""
+    operation, result = network.operations[i], network.ranges[i]
+    operands = tuple(network.ranges[j] for j in operation.inputs)
+    count = max(blocks, default=1)
+    if count > 1:
+        operands = tuple(_part(x, x.low.size // n) for x, n in zip(operands, blocks, strict=True))
+        operation, result = _restricted(operation), _part(result, result.low.size // count)
+    return Node(i, sources, operation, result, operands, blocks, "pairs" if len(operands) > 1 else "blocks", ())
+
+
+def _windows(network: IntegerNetwork, i: int, sources: tuple[int, ...], patches: Patches) -> Node:
+    """Return the layer of a convolution's windows, or of what a dense layer makes of each, without its shape."""
+    operation, result, image = network.operations[i], network.ranges[i], network.ranges[patches.inputs[0]]
+    part = Reshape((0,), (_axis(result),)) if isinstance(operation, Patches) else operation
+    x = result if isinstance(operation, Patches) else network.ranges[operation.inputs[0]]
+    rows = result.low.size // _axis(result)
+    operands = (_part(x, _axis(x)),)
+    return Node(i, sources, part, _part(result, _axis(result)), operands, (rows,), "windows", (), (patches, image))
 
 
 def _axis(x: Range) -> int:
@@ -187,7 +210,7 @@ def _blocks(operation: Operation, result: Range, *inputs: Range, pack: int = 0) 
     return (blocks,) * len(inputs)
 
 
-def _restricted(operation: Operation, x: Range) -> Operation:
+def _restricted(operation: Operation) -> Operation:
     """Return what an operation does in one block."""
     match operation:
         case Affine(scale=scale, offset=offset):
@@ -197,58 +220,62 @@ def _restricted(operation: Operation, x: Range) -> Operation:
     return operation
 
 
-def _by_pattern(pattern: str, step: Step, blocks: tuple[int, ...], inputs: list[Range]) -> Step:
-    sizes = [x.low.size // n for x, n in zip(inputs, blocks, strict=True)]
-    if len(inputs) == 1:
-        numbers = {"block_in": sizes[0]}
-    else:
-        numbers = {"first_in": sizes[0], "first_blocks": blocks[0], "second_in": sizes[1], "second_blocks": blocks[1]}
-    return _with(pattern, step, numbers | {"blocks": max(blocks)}, is_pipelined=max(blocks) > 1)
+def _folds(operation: Sum | Max, x: Range, pack: int) -> bool:
+    """Return whether an operation folds an axis before the last, with whole beats on the axes after it."""
+    return operation.axis < len(x.shape) - 1 and math.prod(x.shape[operation.axis + 1 :]) % pack == 0
 
 
-def _with(pattern: str, step: Step, numbers: dict[str, int], *, is_pipelined: bool) -> Step:
-    members = [f"static const unsigned {name} = {number};" for name, number in numbers.items()]
-    attributes = dict(step.attributes)
+def step(node: Node) -> Step:
+    """Return what hls4ml is told about a layer: its attributes and formats.
+
+    Raises:
+        UnsupportedError: A constant has more than 53 bits.
+    """
+    if not node.operands:
+        return Step({"class_name": "InputLayer"}, {})
+    told = describe(node.operation, node.result, *node.operands)
+    if not node.pattern:
+        return told
+    sizes = [x.low.size for x in node.operands]
+    members = {
+        "blocks": {"block_in": sizes[0], "blocks": max(node.blocks)},
+        "pairs": {"first_in": sizes[0], "second_in": sizes[-1], "blocks": max(node.blocks)}
+        | {"first_blocks": node.blocks[0], "second_blocks": node.blocks[-1]},
+        "windows": {"block_in": sizes[0]} | _geometry(node),
+        "fold": {},
+    }[node.pattern]
+    lines = [f"static const unsigned {name} = {number};" for name, number in members.items()]
+    attributes = dict(told.attributes) | {"pattern": node.pattern, "is_pipelined": max(node.blocks) > 1}
     if attributes["class_name"] == "Dense":
         attributes["class_name"] = "DenseBlocks"
-    attributes |= {"pattern": pattern, "is_pipelined": is_pipelined}
-    return Step(attributes | {"members": [*members, *attributes.get("members", ())]}, step.formats)
+    attributes["members"] = [*lines, *attributes.get("members", ()), *_folding(node)]
+    return Step(attributes, told.formats)
 
 
-def _folds(operation: Operation, x: Range, pack: int) -> bool:
-    """Return whether an operation folds an axis before the last, with whole beats on the axes after it."""
-    if not isinstance(operation, Sum | Max) or operation.axis == len(x.shape) - 1:
-        return False
-    return math.prod(x.shape[operation.axis + 1 :]) % pack == 0
-
-
-def _fold(operation: Sum | Max, result: Range, x: Range) -> Step:
-    """A sum or maximum over an axis before the last, beat by beat."""
-    step = describe(operation, result, x)
-    template = "template <class data_T> static"
-    if isinstance(operation, Max):
-        members = [
-            f"typedef {cpp_type(container(x))} held_t;",
-            f"{template} held_t combine(held_t held, data_T x) {{ return x > held ? held_t(x) : held; }}",
-            "template <class res_T> static res_T finish(held_t held) { return res_T(held); }",
+def _folding(node: Node) -> list[str]:
+    """Return the members that say how `fold` takes one element more, and what the result is made of."""
+    if node.pattern != "fold":
+        return []
+    combine, finish = "template <class data_T> static held_t combine", "template <class res_T> static res_T finish"
+    if isinstance(node.operation, Max):
+        return [
+            f"typedef {cpp_type(container(node.operands[0]))} held_t;",
+            f"{combine}(held_t held, data_T x) {{ return x > held ? held_t(x) : held; }}",
+            f"{finish}(held_t held) {{ return res_T(held); }}",
         ]
-    else:
-        members = [
-            f"{template} held_t combine(held_t held, data_T x) {{ return held_t(held + x); }}",
-            "template <class res_T> static res_T finish(held_t held) { return nnet::exact::move_point<res_T>(held); }",
-        ]
-    step = Step(step.attributes | {"members": [*step.attributes["members"], *members]}, step.formats)
-    return _with("fold", step, {}, is_pipelined=True)
+    return [
+        f"{combine}(held_t held, data_T x) {{ return held_t(held + x); }}",
+        f"{finish}(held_t held) {{ return nnet::exact::move_point<res_T>(held); }}",
+    ]
 
 
-def _windows(operation: Operation, patches: Patches, result: Range, x: Range, image: Range) -> Step:
-    """The windows of a convolution, or what a dense layer makes of each."""
-    block = _axis(x if isinstance(operation, Linear) else result)
-    part = Reshape((0,), (block,)) if isinstance(operation, Patches) else operation
-    step = describe(part, _part(result, _axis(result)), _part(x, block))
+def _geometry(node: Node) -> dict[str, int]:
+    """Return sizes of the image, of the windows, and of the padding around."""
+    if node.image is None:
+        return {}
+    patches, image = node.image
     height, width, channels = image.shape
-    numbers = {"height": height, "width": width, "channels": channels, "block_in": block}
-    sizes = {"kernel": patches.kernel, "pad": patches.padding, "stride": patches.stride}
-    for name, (rows, columns) in sizes.items():
+    numbers = {"height": height, "width": width, "channels": channels}
+    for name, (rows, columns) in (("kernel", patches.kernel), ("pad", patches.padding), ("stride", patches.stride)):
         numbers |= {f"{name}_height": rows, f"{name}_width": columns}
-    return _with("windows", step, numbers, is_pipelined=True)
+    return numbers

@@ -19,7 +19,7 @@ from hls4ml.backends import get_backend
 from hls4ml.model.graph import ModelGraph
 from hls4ml.writer import get_writer
 
-from codesign.backends._hls4ml_graph import Node
+from codesign.backends._hls4ml_graph import Node, step
 from codesign.backends._hls4ml_layers import container
 from codesign.backends._hls4ml_templates import HEADERS as OWN
 from codesign.backends._hls4ml_templates import register
@@ -79,12 +79,13 @@ def include_folders(backend: str) -> tuple[str, ...]:
 def _graph(network: IntegerNetwork, nodes: Sequence[Node], config: dict[str, Any], backend: str) -> ModelGraph:
     names = {n.index: f"step{n.index}_{type(network.operations[n.index]).__name__.lower()}" for n in nodes}
     layers, precisions = [], {}
-    for index, inputs, step, shape in nodes:
-        size = {} if inputs else {"input_shape": [math.prod(shape)]}
-        own = size | {"shape": list(shape), "name": names[index], "inputs": [names[j] for j in inputs]}
-        layers.append(step.attributes | own)
-        formats = step.formats | {"result": container(network.ranges[index])}
-        precisions[names[index]] = {"Precision": {key: _named(held, backend) for key, held in formats.items()}}
+    for node in nodes:
+        told, name = step(node), names[node.index]
+        size = {} if node.inputs else {"input_shape": [math.prod(node.shape)]}
+        own = size | {"shape": list(node.shape), "name": name, "inputs": [names[j] for j in node.inputs]}
+        layers.append(told.attributes | own)
+        formats = told.formats | {"result": container(network.ranges[node.index])}
+        precisions[name] = {"Precision": {key: _named(held, backend) for key, held in formats.items()}}
     hls = config["HLSConfig"] | {"LayerName": precisions}
     ends = [names[n.index] for n in (nodes[0], nodes[-1])]
     return ModelGraph.from_layer_list(config | {"HLSConfig": hls}, layers, inputs=ends[:1], outputs=ends[1:])

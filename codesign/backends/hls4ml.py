@@ -12,31 +12,25 @@ import tarfile
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from codesign.backends import _hls4ml_graph as layout
 from codesign.backends import _hls4ml_project as project_files
+from codesign.backends.hls_options import DEFAULTS, IOS, HlsOptions, check
 from codesign.core.build import BuildPlan
-from codesign.core.errors import InvalidValueError, ToolError, UnsupportedError
+from codesign.core.errors import InvalidValueError, ToolError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Reshape
 from codesign.core.run import run_command, run_plan
 
 TOOL = f"hls4ml {metadata.version('hls4ml')}"
-# The backends that C simulation holds exact, with the command that synthesizes; and why another one is not built.
+# The command that synthesizes, of each backend that C simulation holds exact.
 COMMANDS = {
     "Vitis": ("vitis-run", "--tcl", "build_prj.tcl", "--mode", "hls"),
     "Vivado": ("vivado_hls", "-f", "build_prj.tcl"),
     "Catapult": ("catapult", "-product", "ultra", "-shell", "-f", "build_prj.tcl"),
 }
-REFUSED = {
-    "oneAPI": "its code is SYCL, which Intel's icpx compiles with headers that hls4ml does not ship, so that no C "
-    "simulation by g++ could prove it exact",
-}
-IOS = ("io_parallel", "io_stream")
-STRATEGIES = ("latency", "resource", "distributed_arithmetic")
 PART = "xcvu13p-flga2577-2-e"
 SYNTHESIZE_ONLY = "array set opt {{ {} }}\n".format(
     " ".join(f"{step} {int(step in ('reset', 'synth'))}" for step in
@@ -45,32 +39,12 @@ SYNTHESIZE_ONLY = "array set opt {{ {} }}\n".format(
 RUN_LIMIT_S = 3600.0
 
 
-class Options(NamedTuple):
-    """How a project is built.
-
-    Attributes:
-        backend: "Vitis", "Vivado" for releases before 2020.1, or "Catapult".
-        io: "io_parallel": whole tensors go in and come out; "io_stream": beat after beat, in a dataflow of steps.
-        strategy: Of dense layers: "latency" unrolls them; "resource" uses each multiplier `reuse_factor` times;
-            "distributed_arithmetic" builds adder graphs by da4ml.
-        reuse_factor: 1 but with "resource"; hls4ml takes the nearest that divides the work of a layer.
-    """
-
-    backend: str = "Vitis"
-    io: str = "io_parallel"
-    strategy: str = "latency"
-    reuse_factor: int = 1
-
-
-DEFAULTS = Options()
-
-
 def plan(
     network: IntegerNetwork,
     name: str = "network",
     part: str = PART,
     clock_ns: float = 5.0,
-    options: Options = DEFAULTS,
+    options: HlsOptions = DEFAULTS,
 ) -> BuildPlan:
     """Return the hls4ml project of a network.
 
@@ -91,6 +65,8 @@ def plan(
             but it is not built here.
     """
     check(options)
+    if options.io not in IOS:
+        raise InvalidValueError(f"The io of an hls4ml project is {options.io!r}; allowed: {', '.join(IOS)}.")
     if not 0 < clock_ns < 1e6:
         raise InvalidValueError(f"The clock period is {clock_ns} ns; allowed: above 0.")
     name = re.sub(r"\W", "_", name, flags=re.ASCII)
@@ -127,7 +103,7 @@ def simulate(
     mantissas: np.ndarray,
     folder: Path,
     project: BuildPlan | None = None,
-    options: Options = DEFAULTS,
+    options: HlsOptions = DEFAULTS,
 ) -> np.ndarray:
     """Return the output mantissas (vectors, *output_shape), int64, that the compiled project gives.
 
@@ -166,29 +142,3 @@ def archive(project: BuildPlan) -> bytes:
             entry.size = len(text)
             content.addfile(entry, io.BytesIO(text))
     return buffer.getvalue()
-
-
-def check(options: Options) -> None:
-    """Raise an error if an option is not allowed, or if hls4ml has it but no C simulation proves it here.
-
-    Raises:
-        InvalidValueError: A word or the reuse factor is not allowed.
-        UnsupportedError: hls4ml, or this view of it, does not build what is asked for.
-    """
-    for field, allowed in (("backend", tuple(COMMANDS)), ("io", IOS), ("strategy", STRATEGIES)):
-        value = getattr(options, field)
-        if value in REFUSED:
-            raise UnsupportedError(
-                f"The hls4ml view does not build {field} {value!r}: {REFUSED[value]}. Use {' or '.join(allowed)}."
-            )
-        if value not in allowed:
-            raise InvalidValueError(f"The {field} of an hls4ml project is {value!r}; allowed: {', '.join(allowed)}.")
-    if options.reuse_factor < 1 or (options.strategy != "resource" and options.reuse_factor > 1):
-        raise InvalidValueError(
-            f"The reuse factor is {options.reuse_factor} with strategy {options.strategy!r}; allowed: 1, or more with "
-            "resource."
-        )
-    if options.backend == "Catapult" and options.strategy == "distributed_arithmetic":
-        raise UnsupportedError(
-            "hls4ml has no strategy 'distributed_arithmetic' for Catapult. Use latency or resource, or another backend."
-        )

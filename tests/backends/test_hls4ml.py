@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from codesign.backends import hls4ml
 from codesign.backends._hls4ml_graph import streamed
+from codesign.backends.hls_options import DEFAULTS, IOS, HlsOptions, resolve
 from codesign.core.errors import InvalidValueError, ToolError, UnsupportedError
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
 from codesign.core.integer_network import IntegerNetwork
@@ -185,10 +186,10 @@ def test_a_changed_weight_is_detected(tmp_path):
     integer_networks(),
     st.sampled_from(["jets", "jets:particles=8", "8-jets", "größe"]),
     st.sampled_from(["Vitis", "Catapult"]),
-    st.sampled_from(hls4ml.IOS),
+    st.sampled_from(IOS),
 )
 def test_a_project_is_complete_small_and_names_no_place_of_its_making(network, name, backend, io_type):
-    project = hls4ml.plan(network, name, options=hls4ml.Options(backend, io_type))
+    project = hls4ml.plan(network, name, options=HlsOptions(backend, io_type))
     assert project.name.isidentifier()
     assert project.name.isascii()
     assert {f"firmware/{project.name}.cpp", "firmware/parameters.h", "build_prj.tcl"} <= set(project.files)
@@ -204,9 +205,9 @@ def test_a_project_is_complete_small_and_names_no_place_of_its_making(network, n
 
 def test_equal_networks_give_equal_projects_in_every_process():
     code = (
-        "from tests.backends.test_hls4ml import deep_sets; from codesign.backends import hls4ml;"
+        "from tests.backends.test_hls4ml import deep_sets; from codesign.backends import hls4ml, hls_options;"
         "project = hls4ml.plan(deep_sets()); print(project.digest, hash(hls4ml.archive(project)));"
-        "options = hls4ml.Options('Vitis', 'io_stream', 'distributed_arithmetic');"
+        "options = hls_options.HlsOptions('Vitis', 'io_stream', 'distributed_arithmetic');"
         "print(hls4ml.plan(deep_sets(), options=options).digest)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "0"}
@@ -238,15 +239,15 @@ def perceptron():
 
 
 EVERY_OPTION = [
-    (convolution(), hls4ml.Options("Vivado")),
-    (convolution(), hls4ml.Options(strategy="resource", reuse_factor=3)),
-    (convolution(), hls4ml.Options(strategy="distributed_arithmetic")),
-    (perceptron(), hls4ml.Options(strategy="distributed_arithmetic")),
-    (attention(), hls4ml.Options(io="io_stream")),
-    (convolution(), hls4ml.Options(io="io_stream", strategy="resource", reuse_factor=3)),
-    (convolution(), hls4ml.Options("Vivado", "io_stream", "distributed_arithmetic")),
-    (deep_sets(), hls4ml.Options("Catapult", "io_stream")),
-    (convolution(), hls4ml.Options("Catapult", strategy="resource", reuse_factor=3)),
+    (convolution(), HlsOptions("Vivado")),
+    (convolution(), HlsOptions(strategy="resource", reuse_factor=3)),
+    (convolution(), HlsOptions(strategy="distributed_arithmetic")),
+    (perceptron(), HlsOptions(strategy="distributed_arithmetic")),
+    (attention(), HlsOptions(io="io_stream")),
+    (convolution(), HlsOptions(io="io_stream", strategy="resource", reuse_factor=3)),
+    (convolution(), HlsOptions("Vivado", "io_stream", "distributed_arithmetic")),
+    (deep_sets(), HlsOptions("Catapult", "io_stream")),
+    (convolution(), HlsOptions("Catapult", strategy="resource", reuse_factor=3)),
 ]
 
 
@@ -268,7 +269,7 @@ def test_every_option_is_exact(network, options, tmp_path):
 @settings(max_examples=2, derandomize=True, deadline=None, phases=[Phase.generate])
 @given(image_networks().filter(lambda network: len(network.operations) > 8))
 def test_any_image_streams_exactly(network):
-    inputs, options = vectors_for(network, VECTORS), hls4ml.Options("Catapult", "io_stream")
+    inputs, options = vectors_for(network, VECTORS), HlsOptions("Catapult", "io_stream")
     with tempfile.TemporaryDirectory() as folder:
         outputs = hls4ml.simulate(network, inputs, Path(folder) / "view", options=options)
     np.testing.assert_array_equal(outputs, network.emulate(inputs))
@@ -297,22 +298,40 @@ def test_a_wide_image_is_cut_into_beats_and_its_windows_stay_inside_of_the_convo
     )
     image, convolution = streamed(IntegerNetwork(steps))
     assert image.shape == (9 * 2, 300)  # 600 x 8 bits exceed 4,096
-    assert (convolution.index, convolution.inputs, convolution.step.attributes["pattern"]) == (3, (0,), "windows")
+    assert (convolution.index, convolution.inputs, convolution.pattern) == (3, (0,), "windows")
+
+
+def of_many_uses():
+    steps = [Input((), (2,), (FixedPoint(4, 2),)), *(Relu((0,)) for _ in range(8))]
+    steps += [Add((1, 2)), *(Add((len(steps) + i, i + 3)) for i in range(6))]
+    return IntegerNetwork(tuple(steps))
 
 
 def test_a_stream_that_many_steps_use_is_refused():
-    steps = [Input((), (2,), (FixedPoint(4, 2),)), *(Relu((0,)) for _ in range(8))]
-    steps += [Add((1, 2)), *(Add((len(steps) + i, i + 3)) for i in range(6))]
     with pytest.raises(UnsupportedError) as error:
-        hls4ml.plan(IntegerNetwork(tuple(steps)), options=hls4ml.Options(io="io_stream"))
+        hls4ml.plan(of_many_uses(), options=HlsOptions(io="io_stream"))
     assert str(error.value) == (
         "The result of step 0 (Input) is used 8 times; hls4ml copies a stream up to 7 times. Use io_parallel."
     )
 
 
+@pytest.mark.parametrize(
+    ("network", "io_type", "dataflow", "expected"),
+    [
+        (convolution(), "auto", "streaming", "io_stream"),
+        (convolution(), "auto", "parallel", "io_parallel"),
+        (of_many_uses(), "auto", "streaming", "io_parallel"),
+        (convolution(), "io_parallel", "streaming", "io_parallel"),
+        (convolution(), "io_stream", "parallel", "io_stream"),
+    ],
+)
+def test_a_project_streams_as_its_rtl_does_unless_it_is_told(network, io_type, dataflow, expected):
+    assert resolve(DEFAULTS._replace(io=io_type), network, dataflow).io == expected
+
+
 def test_a_constant_of_one_bit_keeps_its_grid_in_catapult(tmp_path):
     network = IntegerNetwork((Input((), (2,), (FixedPoint(1, 1), FixedPoint(1, 0, is_signed=False))), Relu((0,))))
-    inputs, options = vectors_for(network, 16), hls4ml.Options("Catapult")
+    inputs, options = vectors_for(network, 16), HlsOptions("Catapult")
     np.testing.assert_array_equal(hls4ml.simulate(network, inputs, tmp_path, options=options), network.emulate(inputs))
 
 
@@ -332,7 +351,11 @@ def test_a_constant_of_one_bit_keeps_its_grid_in_catapult(tmp_path):
         ),
         (
             {"io": "io_serial"},
-            "The io of an hls4ml project is 'io_serial'; allowed: io_parallel, io_stream.",
+            "The io of an hls4ml project is 'io_serial'; allowed: io_parallel, io_stream, auto.",
+        ),
+        (
+            {"io": "auto"},
+            "The io of an hls4ml project is 'auto'; allowed: io_parallel, io_stream.",
         ),
         (
             {"backend": "vitis"},
@@ -346,7 +369,7 @@ def test_a_constant_of_one_bit_keeps_its_grid_in_catapult(tmp_path):
 )
 def test_an_option_that_is_not_built_is_refused_with_its_reason(options, message):
     with pytest.raises((InvalidValueError, UnsupportedError)) as error:
-        hls4ml.plan(convolution(), options=hls4ml.Options(**options))
+        hls4ml.plan(convolution(), options=HlsOptions(**options))
     assert str(error.value) == message
 
 

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.backends import hls_estimate
-from codesign.core.errors import InvalidValueError
+from codesign.backends import da4ml, hls_estimate
+from codesign.backends.hls_options import IOS, STRATEGIES, HlsOptions
+from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import Input, Linear, Max, Quantize, Relu, Reshape
+from codesign.core.operations import Input, Linear, Max, Patches, Quantize, Relu, Reshape
 from tests.strategies import integer_networks
 
 
@@ -35,28 +36,32 @@ def test_signed_digits_are_those_of_the_non_adjacent_form(value):
     assert hls_estimate.signed_digits(np.array([value])) == digits
 
 
-@given(integer_networks())
+@given(integer_networks(), st.sampled_from(IOS), st.sampled_from(STRATEGIES))
 @settings(max_examples=50, deadline=None)
-def test_every_number_lies_in_its_interval_and_all_is_json(network):
-    result = hls_estimate.estimate(network)
+def test_every_number_lies_in_its_interval_and_all_is_json(network, io, strategy):
+    result = hls_estimate.estimate(network, options=HlsOptions("Vitis", io, strategy))
     for layer in result.layers:
         for number in (layer.cycles, layer.lut, layer.ff, layer.dsp, layer.bram):
             assert 0 <= number.low <= number.value <= number.high
-    assert result.ii == 1
+    if io == "io_parallel":
+        assert result.ii == 1
     report = json.loads(json.dumps(result.report(), allow_nan=False))
     assert report["level"] == "estimate"
+    assert report["options"] == {"backend": "Vitis", "io": io, "strategy": strategy, "reuse_factor": 1}
     assert report["tool"] == "rules for hls4ml, no vendor tool"
 
 
 @pytest.mark.parametrize("reuse_factor", [1, 2, 6])
 def test_a_dense_layer_of_the_resource_strategy_takes_its_reuse_factor(reuse_factor):
-    result = hls_estimate.estimate(dense(), strategy="resource", reuse_factor=reuse_factor)
+    result = hls_estimate.estimate(dense(), options=HlsOptions(strategy="resource", reuse_factor=reuse_factor))
     assert result.layers[0].ii == result.ii == reuse_factor
     assert result.layers[0].cycles == (reuse_factor + 2,) * 3
 
 
 def test_a_larger_reuse_factor_takes_fewer_luts_and_more_cycles():
-    results = [hls_estimate.estimate(dense(), strategy="resource", reuse_factor=n) for n in (1, 2, 3, 6)]
+    results = [
+        hls_estimate.estimate(dense(), options=HlsOptions(strategy="resource", reuse_factor=n)) for n in (1, 2, 3, 6)
+    ]
     luts = [r.total("lut").value for r in results]
     cycles = [r.total("cycles").value for r in results]
     assert luts == sorted(luts, reverse=True)
@@ -100,11 +105,42 @@ def test_c_synthesis_is_expected_far_above():
     assert result.csynth_lut == (1.7 * total.low, 11.0 * total.high)
 
 
-@pytest.mark.parametrize(("strategy", "reuse_factor"), [("fast", 1), ("latency", 2), ("resource", 0)])
-def test_what_is_not_allowed_is_refused(strategy, reuse_factor):
-    with pytest.raises(InvalidValueError) as error:
-        hls_estimate.estimate(dense(), strategy=strategy, reuse_factor=reuse_factor)
-    assert str(error.value) == (
-        f"The strategy is {strategy!r} with reuse factor {reuse_factor}; allowed: latency with 1, or resource with "
-        "1 or more."
-    )
+def image(pixels=5, channels=2):
+    weight = np.arange(9 * channels * 3).reshape(-1, 3) % 7 - 3
+    return IntegerNetwork((
+        Input((), (pixels, pixels, channels), (FixedPoint(6, 2),)),
+        Patches((0,), 3, padding=1),
+        Linear((1,), weight, np.array([1, 0, 2]), 3, 4),
+        Relu((2,)),
+        Max((3,), axis=0),
+    ))  # fmt: skip
+
+
+def test_a_stream_takes_a_position_at_a_time_with_the_hardware_of_one():
+    parallel, stream = (hls_estimate.estimate(image(), options=HlsOptions(io=io)) for io in IOS)
+    convolution, relu, maximum = stream.layers
+    assert convolution.ii == stream.ii == 7 * 7  # the padded image
+    assert (relu.ii, maximum.ii) == (5 * 5, 5 * 5)
+    assert convolution.dsp.high * 25 == parallel.layers[1].dsp.high
+    first_window = 2 * 7 + 3
+    assert convolution.cycles.value - parallel.layers[1].cycles.value == first_window
+    memories = 6 * 2 + 2 * 6 * 2  # a FIFO of pixels, two lines: a LUT for each bit, up to 32 words deep
+    assert convolution.lut.value == parallel.layers[1].lut.value / 25 + memories
+
+
+def test_a_stream_of_reused_multipliers_takes_its_reuse_factor_for_each_position():
+    options = HlsOptions(io="io_stream", strategy="resource", reuse_factor=3)
+    assert hls_estimate.estimate(image(), options=options).ii == 7 * 7 * (3 + 2)
+
+
+def test_an_adder_graph_takes_what_da4ml_says_and_no_dsp():
+    network = IntegerNetwork(dense(12).operations[:2])
+    layer = hls_estimate.estimate(network, options=HlsOptions(strategy="distributed_arithmetic")).layers[0]
+    assert layer.lut.value == da4ml.estimate(network)[0].lut
+    assert layer.dsp == (0, 0, 0)
+
+
+def test_a_project_for_catapult_has_no_estimate():
+    with pytest.raises(UnsupportedError) as error:
+        hls_estimate.estimate(dense(), options=HlsOptions("Catapult"))
+    assert str(error.value) == "The rules know the tools of AMD; a project for Catapult has no estimate."
