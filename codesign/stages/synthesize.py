@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, dataclass
 
+from codesign.backends.hls_options import IOS, STRATEGIES, HlsOptions, check
 from codesign.core.build import require_exact
 from codesign.core.errors import CodesignError, TrackingError
 from codesign.core.integer_network import IntegerNetwork
@@ -22,6 +23,10 @@ class Synthesize(StageOptions):
     dataflow: str = option("auto", "layout of the RTL (auto: as compressed)", choices=("auto", "parallel", "streaming"))
     candidates: int = option(1, "members of the compression front to be built", minimum=1)
     vectors: int = option(2000, "golden vectors that every view must reproduce", minimum=1000)
+    hls_backend: str = option("Vitis", "whose HLS the hls4ml project is for: Vitis, Vivado or Catapult")
+    hls_io: str = option("auto", "arrays or streams between its layers (auto: as the RTL)", choices=("auto", *IOS))
+    hls_strategy: str = option("latency", "how its dense layers multiply", choices=STRATEGIES)
+    reuse_factor: int = option(1, "times that each of its multipliers is used (strategy resource)", minimum=1)
     workers: int = option(2, "views that are built at the same time", minimum=1)
 
 
@@ -37,6 +42,8 @@ def run(options: Synthesize) -> str:
     from codesign.jobs.context import dataflow_of, load_task_and_data, objectives_of, work_folder
     from codesign.tracking import lookup, registry, runs
 
+    hls = HlsOptions(options.hls_backend, options.hls_io, options.hls_strategy, options.reuse_factor)
+    check(hls)
     board = load_board(options.board)
     board.with_clock(options.clock_ns)
     task, data = load_task_and_data(options.task)
@@ -58,7 +65,7 @@ def run(options: Synthesize) -> str:
                 place = folder / f"build-{trial.number}"
                 bundle, firmware = make_firmware(
                     network, trial, task, data, board, options.clock_ns, options.vectors, place, given,
-                    dataflow_for(network, options.dataflow, compressed_for), options.workers,
+                    dataflow_for(network, options.dataflow, compressed_for), options.workers, hls,
                 )  # fmt: skip
                 tracked.log_folder(bundle, f"firmware/{trial.number}")
                 tracked.log_metrics(dict(firmware.metrics), step=trial.number)

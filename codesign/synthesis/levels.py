@@ -10,9 +10,10 @@ from typing import Any
 
 from codesign.backends import calibrated, hls_estimate, nextpnr, vitis, vivado, yosys
 from codesign.backends.dataflow import Dataflow
+from codesign.backends.hls_options import DEFAULTS, HlsOptions
 from codesign.core.board import Board
 from codesign.core.build import BuildPlan, Resources
-from codesign.core.errors import ToolError
+from codesign.core.errors import ToolError, UnsupportedError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.run import Tool, run_plan
 
@@ -80,13 +81,19 @@ def measure(
         yield _attempt(_by_vivado, rtl, board, clock_ns, folder / "vivado")
 
 
-def estimates(network: IntegerNetwork, board: Board, clock_ns: float, layout: Dataflow) -> dict[str, str]:
+def estimates(
+    network: IntegerNetwork, board: Board, clock_ns: float, layout: Dataflow, hls: HlsOptions = DEFAULTS
+) -> dict[str, str]:
     """Return estimates beside the one that the search minimizes, as reports: text by file name.
 
-    `hls_estimate.json` is of the hls4ml project. `calibrated_estimate.json` is of parallel RTL on a family with a
-    calibration.
+    `hls_estimate.json` is of the hls4ml project, or says why there is none. `calibrated_estimate.json` is of parallel
+    RTL on a family with a calibration.
     """
-    reports = {"hls_estimate.json": hls_estimate.estimate(network, clock_ns).report()}
+    try:
+        of_project = hls_estimate.estimate(network, clock_ns, hls).report()
+    except UnsupportedError as error:
+        of_project = {"tool": hls_estimate.TOOL, "level": "estimate", "skipped": str(error)}
+    reports = {"hls_estimate.json": of_project}
     if layout.kind == "parallel" and board.family in calibrated.load()["families"]:
         reports["calibrated_estimate.json"] = asdict(calibrated.estimate(network, board.family, layout.cutoff))
     return {name: json.dumps(report, indent=1) + "\n" for name, report in reports.items()}

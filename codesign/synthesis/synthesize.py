@@ -11,6 +11,7 @@ from typing import Any
 
 from codesign.backends import verilator
 from codesign.backends.dataflow import choose
+from codesign.backends.hls_options import DEFAULTS, HlsOptions, resolve
 from codesign.core.board import Board
 from codesign.core.build import BuildPlan, Evidence, Resources, Timing
 from codesign.core.errors import ToolError, UnsupportedError
@@ -35,6 +36,7 @@ class SynthesisResult:
         dataflow: "parallel" or "streaming".
         beats: Beats of the input stream that make a sample.
         rtl: The Verilog, as plan.
+        hls: What kind of hls4ml project was built.
         files: Text to go into the bundle, by path: Verilog and reports.
         skipped: What was left out, and why, one sentence each.
     """
@@ -45,6 +47,7 @@ class SynthesisResult:
     dataflow: str
     beats: int
     rtl: BuildPlan
+    hls: HlsOptions
     files: Mapping[str, str]
     skipped: tuple[str, ...]
 
@@ -72,6 +75,7 @@ def synthesize(
     *,
     name: str = "network",
     dataflow: str = "auto",
+    hls: HlsOptions = DEFAULTS,
     more_views: Sequence[View] | None = None,
     workers: int = 2,
     progress: Callable[[str], None] = lambda text: None,
@@ -89,6 +93,7 @@ def synthesize(
         vectors: Golden vectors.
         name: Name of the design.
         dataflow: "auto", "parallel" or "streaming".
+        hls: What kind of hls4ml project is built; "auto" makes it stream where the RTL does.
         more_views: Views beside RTL and netlist; None for QONNX and hls4ml.
         workers: Processes at a time.
         progress: Called with a few words whenever something begins or ends.
@@ -100,10 +105,11 @@ def synthesize(
     layout = choose(network, board, clock_ns, dataflow)
     estimate, timing = layout.estimate(network, clock_ns)
     require_fit(estimate, board)
+    hls = resolve(hls, network, layout.kind)
     assert estimate.lut is not None
     progress(f"{layout.kind}: {estimate.lut:,.0f} LUT (estimate), II {timing.ii}, {timing.latency_ns:,.0f} ns")
     rtl, beats = layout.plan(network, name), layout.beats(network)
-    views = [*(software_views(network, board, clock_ns, name) if more_views is None else more_views)]
+    views = [*(software_views(network, board, clock_ns, name, hls) if more_views is None else more_views)]
     skipped, simulator = [], ""
     try:
         simulator = verilator.find_tool().version
@@ -111,7 +117,7 @@ def synthesize(
     except ToolError as error:
         skipped.append(str(error))
     with_netlist = bool(simulator) and estimate.lut <= NETLIST_LIMIT_LUT
-    tools = partial(_measure, network, name, rtl, board, clock_ns, estimate, folder, with_netlist)
+    tools = partial(_measure, network, name, rtl, board, clock_ns, hls, estimate, folder, with_netlist)
     progress(f"building {', '.join(view.name for view in views)} and measuring resources, {workers} at a time")
     prove = partial(_prove, network, vectors, folder, workers, progress)
     evidence, reached = prove(views, tools)
@@ -126,7 +132,7 @@ def synthesize(
         cycles, ii = (int(counted.details[key]) for key in ("latency_cycles", "ii"))
         timing = Timing(cycles, ii, clock_ns, is_simulated=True)
     files = {f"rtl/{path}": text for path, text in rtl.files.items()}
-    reports = [levels.estimates(network, board, clock_ns, layout), *(level.reports for level in reached)]
+    reports = [levels.estimates(network, board, clock_ns, layout, hls), *(level.reports for level in reached)]
     files |= {f"reports/{path}": text for report in reports for path, text in report.items()}
     return SynthesisResult(
         (estimate, *(resources for level in reached for resources in level.resources)),
@@ -135,6 +141,7 @@ def synthesize(
         layout.kind,
         beats,
         rtl,
+        hls,
         files,
         (*skipped, *(level.skipped for level in reached if level.skipped)),
     )
@@ -170,14 +177,17 @@ def _measure(
     rtl: BuildPlan,
     board: Board,
     clock_ns: float,
+    hls: HlsOptions,
     estimate: Resources,
     folder: Path,
     with_netlist: bool,
 ) -> list[levels.Level]:
     from codesign.backends import hls4ml
 
-    project = partial(hls4ml.plan, network, name, board.part, clock_ns)
-    measured = levels.measure(rtl, board, clock_ns, estimate, folder, with_netlist=with_netlist)
+    measured = [*levels.measure(rtl, board, clock_ns, estimate, folder, with_netlist=with_netlist)]
+    if hls.backend != "Vitis":
+        return measured
+    project = partial(hls4ml.plan, network, name, board.part, clock_ns, hls)
     return [*measured, *levels.measure_project(project, folder)]
 
 
@@ -192,12 +202,14 @@ def _level(level: levels.Level) -> str:
     return level.skipped or "; ".join(numbers) or ", ".join(level.reports)
 
 
-def software_views(network: IntegerNetwork, board: Board, clock_ns: float, name: str) -> list[View]:
+def software_views(
+    network: IntegerNetwork, board: Board, clock_ns: float, name: str, hls: HlsOptions = DEFAULTS
+) -> list[View]:
     """Return the views that need no RTL: the QONNX file executed, and the HLS project, as it is shipped, compiled."""
     from codesign.backends import hls4ml, qonnx
 
-    shipped = partial(hls4ml.simulate, project=hls4ml.plan(network, name, board.part, clock_ns))
+    shipped = partial(hls4ml.simulate, project=hls4ml.plan(network, name, board.part, clock_ns, hls), options=hls)
     return [
         View("qonnx", f"qonnx {metadata.version('qonnx')}", qonnx.simulate, qonnx.simulate),
-        View("hls4ml", f"hls4ml {metadata.version('hls4ml')}", shipped, hls4ml.simulate),
+        View("hls4ml", f"hls4ml {metadata.version('hls4ml')}", shipped, partial(hls4ml.simulate, options=hls)),
     ]

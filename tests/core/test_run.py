@@ -1,6 +1,9 @@
 """Running plans: finished results are reused, and nothing half-made ever counts as one."""
 
+import fcntl
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import pytest
 
 from codesign.core.build import BuildPlan
 from codesign.core.errors import InvalidValueError, ToolError
-from codesign.core.run import Tool, run_command, run_plan
+from codesign.core.run import LOCK, Tool, run_command, run_plan
 
 
 def shell(script, outputs=("out.txt",), timeout_s=20.0, **files):
@@ -29,6 +32,25 @@ def test_a_finished_build_of_an_equal_plan_is_not_run_again(tmp_path):
     run_plan(shell("echo x >> ../count; echo other > out.txt"), tmp_path / "build")
     assert (tmp_path / "count").read_text() == "x\nx\n"
     assert (tmp_path / "build" / "out.txt").read_text() == "other\n"
+
+
+def test_runs_of_one_build_wait_for_one_another_and_it_is_built_once(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from codesign.core.build import BuildPlan; "
+        "from codesign.core.run import run_plan; "
+        "plan = BuildPlan('plan', {}, ('sh', '-c', 'echo x >> ../count; echo done > out.txt'), ('out.txt',)); "
+        "print((run_plan(plan, Path(sys.argv[1])) / 'out.txt').read_text(), end='')"
+    )
+    folder = tmp_path / "build"
+    folder.mkdir()
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-c", program, str(folder)]
+        runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        assert [run.stderr.readline() for run in runs] == [f"waiting for another run that builds {folder}\n"] * 2
+        assert not (tmp_path / "count").exists()
+    assert [run.communicate(timeout=60) for run in runs] == [("done\n", "")] * 2
+    assert (tmp_path / "count").read_text() == "x\n"
 
 
 def test_a_finished_build_that_lost_an_output_is_run_again(tmp_path):

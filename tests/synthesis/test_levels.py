@@ -8,12 +8,13 @@ import pytest
 
 from codesign.backends import nextpnr, vitis, vivado, yosys
 from codesign.backends.dataflow import Dataflow
+from codesign.backends.hls_options import HlsOptions
 from codesign.core import plugins
 from codesign.core.build import BuildPlan, Resources
 from codesign.core.errors import ToolError
 from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import Input, Linear
+from codesign.core.operations import Input, Linear, Relu
 from codesign.core.run import Tool
 from codesign.synthesis.levels import estimates, measure, measure_project
 
@@ -71,6 +72,16 @@ def test_estimates_of_both_views_are_reports(board, kind, names):
     assert reports["hls_estimate.json"]["total"]["lut"] == [20, 10, 40]  # four digits of five bits
     if "calibrated_estimate.json" in reports:
         assert reports["calibrated_estimate.json"]["resources"]["level"] == "estimate"
+
+
+def test_a_project_without_an_estimate_says_why():
+    network = IntegerNetwork((Input((), (2,), (FixedPoint(5, 2),)), Relu((0,))))
+    made = estimates(network, plugins.load_board("vu13p"), 5.0, Dataflow("streaming", 5), HlsOptions("Catapult"))
+    assert json.loads(made["hls_estimate.json"]) == {
+        "tool": "rules for hls4ml, no vendor tool",
+        "level": "estimate",
+        "skipped": "The rules know the tools of AMD; a project for Catapult has no estimate.",
+    }
 
 
 def test_an_ecp5_design_is_synthesized_and_routed(install, tmp_path):

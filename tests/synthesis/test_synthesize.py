@@ -1,5 +1,6 @@
 """From integers to a checked design on real tools, and what is refused before anything is built."""
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import pytest
 
 from codesign.backends import verilator
 from codesign.backends.dataflow import choose
+from codesign.backends.hls_options import HlsOptions
 from codesign.core import plugins
 from codesign.core.build import Resources
 from codesign.core.errors import ToolError, UnsupportedError
@@ -18,7 +20,7 @@ from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, Linear, Max, Patches, Quantize, Relu, Sum
 from codesign.synthesis.bundle import interface_of, write_bundle
 from codesign.synthesis.evidence import View
-from codesign.synthesis.synthesize import require_fit, synthesize
+from codesign.synthesis.synthesize import require_fit, software_views, synthesize
 from codesign.synthesis.vectors import golden_vectors
 from deploy.bundle import check
 
@@ -168,10 +170,14 @@ def image_network(channels=2, image=6):
 def test_a_streamed_network_goes_all_the_way(tmp_path):
     net = image_network()
     golden = golden_vectors(net)
-    result = synthesize(net, BOARD, 0.0, tmp_path, golden, dataflow="streaming", more_views=[])
+    project = software_views(net, BOARD, BOARD.clock_ns, "network", HlsOptions(io="io_stream"))[1]
+    result = synthesize(
+        net, BOARD, 0.0, tmp_path, golden, dataflow="streaming", hls=HlsOptions(io="auto"), more_views=[project]
+    )
     assert (result.dataflow, result.beats, result.skipped) == ("streaming", 36, ())
+    assert result.hls.io == json.loads(result.files["reports/hls_estimate.json"])["options"]["io"] == "io_stream"
     assert result.is_exact
-    assert [e.view for e in result.evidence] == ["rtl", "netlist"]
+    assert [e.view for e in result.evidence] == ["hls4ml", "rtl", "netlist"]
     assert result.timing.is_simulated
     assert result.timing.ii == 36
     assert 36 < result.timing.latency_cycles < 72
