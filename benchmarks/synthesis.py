@@ -2,9 +2,9 @@
 
     python -m benchmarks.synthesis [--only exactness|growth|streaming] [--minutes 10] [--views ""] [--yosys_lut 20000]
 
-Prints a table each and writes benchmarks/results/synthesis_<name>.json, where views that were not chosen keep their last
-figures. Seconds are CPU seconds of a process and all it started, memory is the largest of these. Weights are untrained;
-what is measured depends on their bits and zeros alone.
+Prints a table each and writes benchmarks/results/synthesis_<name>.json, where views that were not chosen keep their
+last figures. Seconds are CPU seconds of a process and all it started, memory is the largest of these. Weights are
+untrained; what is measured depends on their bits and zeros alone.
 """
 
 from __future__ import annotations
