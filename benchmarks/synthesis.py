@@ -230,7 +230,7 @@ def _synthesized(rtl: BuildPlan, folder: Path) -> Resources:
 
 
 def streams(yosys_lut: float) -> list[Row]:
-    """Stream the Bragg networks of the field, less their attention, at 6 to 8 bits, 60 % of the weights zero."""
+    """Stream the Bragg networks of the field, with their attention and without, at 6 to 8 bits, 60 % of weights zero."""
     rows = []
     for name, bits, network in bragg_networks():
         start = time.process_time()
@@ -254,7 +254,7 @@ def streams(yosys_lut: float) -> list[Row]:
 
 
 def bragg_networks() -> Iterator[tuple[str, int, IntegerNetwork]]:
-    """Yield name, bits and integers of OpenHLS's and BraggNN's network without attention, with ReLUs."""
+    """Yield name, bits and integers of OpenHLS's and BraggNN's network: without attention, with ReLUs; as published."""
     import torch
 
     from codesign.blocks.conv2d import Conv2d
@@ -264,12 +264,16 @@ def bragg_networks() -> Iterator[tuple[str, int, IntegerNetwork]]:
     from codesign.network import build
 
     torch.set_num_threads(1)
-    shape = plugins.load_task("bragg_peak").input_shape
-    inputs = np.random.default_rng(0).random((512, *shape)).astype(np.float32)
+    task = plugins.load_task("bragg_peak")
+    inputs = np.random.default_rng(0).random((512, *task.input_shape)).astype(np.float32)
+    architectures = {}
     for name, channels, widths in (("openhls", (16, 8, 2), (16, 8, 4)), ("braggnn", (64, 32, 8), (16, 8, 4, 2))):
         convolutions = Conv2d(channels, activation=("identity", "relu", "relu"))
         head = (*(Dense(width) for width in widths), Dense(2, "identity"))
-        architecture = Architecture(shape, (convolutions, *head))
+        architectures[name] = Architecture(task.input_shape, (convolutions, *head))
+    for name in ("openhls", "braggnn"):
+        architectures[f"{name} as published, with attention"] = task.baselines[name]
+    for name, architecture in architectures.items():
         module = build(architecture, 0).eval()
         with torch.no_grad():
             for weight in (p for p in module.parameters() if p.ndim > 1):

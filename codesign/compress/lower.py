@@ -65,7 +65,7 @@ class _Lowering:
     def __init__(self, quantized: QuantizedNetwork) -> None:
         self.operations: list[Operation] = []
         self.results: list[int] = []
-        self.input_shape = quantized.input_shape
+        self.quantized = quantized
 
     def add(self, operation: Operation) -> int:
         self.operations.append(operation)
@@ -74,7 +74,7 @@ class _Lowering:
     def step(self, step: nn.Module, inputs: tuple[int, ...]) -> None:  # noqa: PLR0912 - one case for each kind of step
         match step:
             case Quantizer() if not inputs:
-                result = self.add(ops.Input((), self.input_shape, step.formats, step.rounding))
+                result = self.add(ops.Input((), self.quantized.input_shape, step.formats, step.rounding))
             case Quantizer():
                 result = self.narrow(step, inputs)
             case Quantized():
@@ -90,7 +90,7 @@ class _Lowering:
             case Table():
                 result = self.add(ops.Table(inputs, step.mantissas(), step.low, step.format.fraction_bits))
             case BelowMaximum(axis=axis):
-                result = self.below_maximum(axis, inputs)
+                result = self.below_maximum(axis, inputs, self.quantized.input_grid(len(self.results)))
             case Concat(widths=widths):
                 result = self.concatenate(widths, inputs)
             case Activate(kind="relu"):
@@ -127,10 +127,10 @@ class _Lowering:
             weight = weight.T  # (inputs, outputs)
         return self.add(ops.Linear(inputs, weight, bias, *grids))
 
-    def below_maximum(self, axis: int, inputs: tuple[int, ...]) -> int:
+    def below_maximum(self, axis: int, inputs: tuple[int, ...], grid: int) -> int:
         """Subtract from the maximum; the ReLU changes nothing, but tells the ranges that nothing is below zero."""
         highest, minus_one = self.add(ops.Max(inputs, axis, keep=True)), np.full(1, -1)
-        negative = self.add(ops.Affine(inputs, minus_one, np.zeros(1, dtype=np.int64), 0, 0))
+        negative = self.add(ops.Affine(inputs, minus_one, np.zeros(1, dtype=np.int64), 0, grid))
         return self.add(ops.Relu((self.add(ops.Add((highest, negative))),)))
 
     def concatenate(self, widths: Sequence[int], inputs: tuple[int, ...]) -> int:

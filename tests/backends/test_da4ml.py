@@ -211,3 +211,18 @@ def test_what_the_solver_would_round_is_refused(weight, message):
     with pytest.raises(UnsupportedError) as error:
         trace(network)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("bits", "signed", "count", "synthesized"),
+    [((5, 5), (True, True), 8, 302), ((7, 4), (False, True), 6, 218), ((2, 9), (True, True), 8, 159),
+     ((7, 7), (True, True), 6, 434)],
+)  # fmt: skip
+def test_products_of_activations_are_estimated_as_yosys_builds_them(bits, signed, count, synthesized):
+    """`synthesized`: LUTs on UltraScale+ by Yosys 0.70, less the shell; the estimate was chosen on other designs."""
+    narrow = [FixedPoint(width, width, is_signed) for width, is_signed in zip(bits, signed, strict=True)]
+    halves, none = np.split(np.eye(2 * count, dtype=int), 2, axis=1), np.zeros(count, dtype=int)
+    formats_ = tuple(np.repeat(np.array(narrow, dtype=object), count))
+    left, right = (Linear((0,), half, none, 0, 0) for half in halves)
+    network = IntegerNetwork((Input((), (2 * count,), formats_), left, right, Multiply((1, 2))))
+    assert da4ml.estimate(network)[0].lut == pytest.approx(synthesized, rel=0.1)

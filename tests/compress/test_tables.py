@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.compress.lower import lower
+from codesign.compress.lower import lower, require_agreement
 from codesign.compress.quantize import quantize
 from codesign.compress.quantizers import Quantizer
 from codesign.compress.tables import Table
@@ -51,3 +51,12 @@ def test_a_softmax_by_tables_comes_close_to_softmax(bits):
     inputs = 3 * np.tanh(inputs)  # no tails that calibration cuts off
     error = np.abs(lower(quantize(architecture, module, bits, inputs)).predict(inputs) - predict(module, inputs))
     assert error.max() < 3 * 2.0**-bits
+
+
+def test_a_softmax_of_numbers_on_a_grid_coarser_than_one_is_lowered():
+    architecture = Architecture((12, 5), (Softmax(),))
+    module, inputs = trained_like(architecture, rows=256)
+    quantized = quantize(architecture, module, 4, 200 * inputs)
+    network = lower(quantized)
+    assert network.ranges[1].fraction_bits < 0
+    require_agreement(quantized, network, 200 * inputs)
