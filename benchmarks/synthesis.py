@@ -230,7 +230,7 @@ def _synthesized(rtl: BuildPlan, folder: Path) -> Resources:
 
 
 def streams(yosys_lut: float) -> list[Row]:
-    """Stream the Bragg networks of the field, with their attention and without, at 6 to 8 bits, 60 % of weights zero."""
+    """Stream the Bragg networks of the field, with and without attention, at 6 to 8 bits, 60 % of the weights zero."""
     rows = []
     for name, bits, network in bragg_networks():
         start = time.process_time()
