@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def store(commands):
     run, stage, folder = commands
     stage("global_search", trials=5, epochs=1, confirm=2, objectives="error,lut_estimate<=40000")
     stage("local_compress", candidates=1, bits=4, steps=2, epochs=1, sparsity=0.8)
-    synthesis = stage("synthesize", vectors=1000)
+    synthesis = stage("synthesize", vectors=1000, hls_strategy="resource", reuse_factor=2)
     assert "FPGA-ready" in synthesis.stdout
     pulled = run(
         sys.executable, "-m", "deploy", "pull", "jet_classification@FPGA-ready", "--to", str(folder / "firmware")
@@ -72,6 +73,18 @@ def test_the_pulled_bundle_verifies_and_replays(store):
     for verb in ("verify", "check"):
         result = run(sys.executable, "-m", "deploy", verb, str(folder / "firmware"))
         assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_bundle_has_the_project_that_was_asked_for(store):
+    _, folder = store
+    provenance = json.loads((folder / "firmware" / "manifest.json").read_text())["provenance"]
+    asked = {"backend": "Vitis", "io": "io_parallel", "strategy": "resource", "reuse_factor": 2}
+    assert provenance["hls"] == asked
+    estimate = json.loads((folder / "firmware" / "reports" / "hls_estimate.json").read_text())
+    assert (estimate["options"], estimate["ii"]) == (asked, 2)
+    with tarfile.open(folder / "firmware" / "hls4ml.tar.xz") as project:
+        (parameters,) = (m for m in project if m.name.endswith("parameters.h"))
+        assert "DenseResource" in project.extractfile(parameters).read().decode()
 
 
 def test_the_bundle_replays_without_torch_and_hls4ml(store):
@@ -117,6 +130,7 @@ def test_a_network_searched_as_a_stream_becomes_firmware_that_streams(commands):
     assert pulled.returncode == 0, pulled.stdout + pulled.stderr
     firmware = json.loads((bundle / "manifest.json").read_text())
     assert firmware["interface"]["stream"]["dataflow"] == "streaming"
+    assert firmware["provenance"]["hls"]["io"] == "io_stream"
     assert firmware["interface"]["stream"]["input_beats"] == firmware["timing"]["ii"] == 11 * 11
     checked = run(sys.executable, "-m", "deploy", "check", str(bundle))
     assert checked.returncode == 0, checked.stdout + checked.stderr

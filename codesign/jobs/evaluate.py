@@ -79,11 +79,15 @@ class Evaluator:
         metrics["train_seconds"] = seconds
         if self.folder is not None:
             from codesign.backends import hls4ml
+            from codesign.backends.dataflow import preferring
+            from codesign.backends.hls_options import HlsOptions, resolve
 
             folder = trial_folder(self.folder, number)
             folder.mkdir(parents=True, exist_ok=True)
             network.save_network(folder, architecture, model)
-            (folder / "hls4ml.tar.xz").write_bytes(hls4ml.archive(hls4ml.plan(integers, task.slug)))
+            kind = preferring(self.dataflow, integers).kind
+            project = hls4ml.plan(integers, task.slug, options=resolve(HlsOptions(io="auto"), integers, kind))
+            (folder / "hls4ml.tar.xz").write_bytes(hls4ml.archive(project))
         return metrics
 
     def best_metrics(self) -> dict[str, float]:
