@@ -1,6 +1,8 @@
 """Synthesis in figures: views that are equal, what building costs as networks grow, and Bragg networks as streams.
 
-    python -m benchmarks.synthesis [--only exactness|growth|streaming] [--minutes 10] [--views ""] [--yosys_lut 20000]
+The tables are exactness, projects (every baseline as hls4ml projects), growth and streaming.
+
+    python -m benchmarks.synthesis [--only NAME] [--minutes 10] [--views ""] [--yosys_lut 20000]
 
 Prints a table each and writes benchmarks/results/synthesis_<name>.json, where views that were not chosen keep their
 last figures. Seconds are CPU seconds of a process and all it started, memory is the largest of these. Weights are
@@ -25,6 +27,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import one_of
 
+from benchmarks.synthesis_baselines import integers
 from codesign.backends import da4ml, hls4ml, qonnx, streaming, verilator, yosys
 from codesign.backends.hls_options import HlsOptions
 from codesign.core import plugins
@@ -35,7 +38,9 @@ from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Input, Linear, Quantize, Relu
 from codesign.core.run import run_plan
+from codesign.jobs.context import load_task_and_data
 from codesign.synthesis.apart import run_apart
+from codesign.synthesis.vectors import golden_vectors
 from tests import rtl_batch
 from tests.strategies import image_networks, integer_networks, vectors_for
 
@@ -149,6 +154,36 @@ def _side_by_side(strategy: Callable[[], Any], plan: Any, beats: int, seed: int)
                 if not np.array_equal(received, network.emulate(x)):
                     wrong.add(i)
     return len(designs), sum(map(len, vectors)), len(wrong)
+
+
+# -- projects --
+
+
+def projects(most_weights: int = 5_000) -> list[Row]:
+    """Count vectors on which the hls4ml projects of each baseline, 6 bits, differ from the emulator; -1 is not built.
+
+    Args:
+        most_weights: Of an adder graph; g++ takes minutes for what a larger one unrolls to.
+    """
+    rows = []
+    for task_name in plugins.task_names():
+        task, data = load_task_and_data(task_name)
+        for name, architecture in task.baselines.items():
+            network = integers(architecture, task, data, 6, 0.8)
+            vectors = golden_vectors(network, data.validation.inputs, 1000).inputs
+            weights = sum(np.count_nonzero(o.weight) for o in network.operations if isinstance(o, Linear))
+            row: Row = {"task": task_name, "network": name, "weights": weights, "vectors": len(vectors)}
+            for options in PROJECTS:
+                key = " ".join(options[:3])
+                row[key] = -1
+                if options.strategy != "distributed_arithmetic" or weights <= most_weights:
+                    with tempfile.TemporaryDirectory() as folder:
+                        received = hls4ml.simulate(network, vectors, Path(folder) / "view", options=options)
+                    differs = received != network.emulate(vectors)
+                    row[key] = int(differs.reshape(len(vectors), -1).any(axis=1).sum())
+            rows.append(row)
+            print(row, flush=True)
+    return rows
 
 
 # -- growth --
@@ -300,13 +335,14 @@ def _save(path: Path, rows: Sequence[Row], *, keep: bool) -> None:
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("exactness", "growth", "streaming"))
+    parser.add_argument("--only", choices=("exactness", "projects", "growth", "streaming"))
     parser.add_argument("--minutes", type=float, default=10.0, help="of exactness")
     parser.add_argument("--views", default="", help="how the names of the views begin that exactness runs")
     parser.add_argument("--yosys_lut", type=float, default=20_000, help="largest estimate to simulate and synthesize")
     options = parser.parse_args()
     tables = {
         "exactness": partial(exactness, options.minutes, options.views),
+        "projects": projects,
         "growth": partial(growth, options.yosys_lut),
         "streaming": partial(streams, options.yosys_lut),
     }

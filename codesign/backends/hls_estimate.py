@@ -17,58 +17,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from codesign.backends import _hls4ml_graph as layout
+from codesign.backends._hls_adders import DSP_BITS, NOTHING, Adders, Bounded, adders_of, around
 from codesign.backends.hls_options import DEFAULTS, HlsOptions, check
 from codesign.core.errors import UnsupportedError
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import (
-    Add,
-    Affine,
-    Input,
-    LeakyRelu,
-    Linear,
-    MatMul,
-    Max,
-    Multiply,
-    Operation,
-    Quantize,
-    Range,
-    Relu,
-    Sum,
-    Table,
-)
+from codesign.core.operations import Input, Linear, Max, Range
 
 TOOL = "rules for hls4ml, no vendor tool"
-DSP_BITS = 10  # the wider operand of a multiplication from which on it takes a DSP
 BLOCK_RAM_WORD_BITS = 36  # 18 kbit, 512 words deep
 CSYNTH_LUT = 1.7, 11.0  # how many times as many LUTs C synthesis reports
 ADDER_NS = 0.7  # one more addition in a stage of an UltraScale+ part, as in the RTL view's rule
 UNCERTAINTY = 0.27  # share of the clock period that Vitis HLS keeps in reserve by default
 SHIFT_REGISTER_BITS = 32  # in a LUT
 TURN_CYCLES = 2  # a layer with reused multipliers begins its next block this long after its last multiplication
-
-
-class Bounded(NamedTuple):
-    """A number with the interval in which the rule expects it."""
-
-    value: float
-    low: float
-    high: float
-
-    def __add__(self, other: Bounded) -> Bounded:  # type: ignore[override]
-        return Bounded(*(a + b for a, b in zip(self, other, strict=True)))
-
-    def times(self, count: int) -> Bounded:
-        """Return the number for `count` of the same."""
-        return Bounded(*(count * a for a in self))
-
-
-NOTHING = Bounded(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -169,12 +135,12 @@ def _block(name: str, node: layout.Node, options: HlsOptions, clock_ns: float) -
         return _reused(name, operation, result, operands[0], options.reuse_factor)
     if node.pattern == "fold":  # of the elements that a beat holds, each meets what came before it
         size = operands[0].low.size // node.blocks[0]
-        adders = _Adders(1, _around(float(size * result.format().width * (1 + isinstance(operation, Max)))))
+        adders = Adders(1, around(float(size * result.format().width * (1 + isinstance(operation, Max)))))
         held = operands[0].low.size // operands[0].shape[operation.axis]  # type: ignore[attr-defined]
         return _pipelined(name, adders, held * result.format().width, clock_ns)
-    adders = _adders(operation, result, *operands)
+    adders = adders_of(operation, result, *operands)
     if isinstance(operation, Linear) and options.strategy == "distributed_arithmetic":
-        adders = adders._replace(lut=_around(_graph_lut(operation, operands[0])), dsp=NOTHING)
+        adders = adders._replace(lut=around(_graph_lut(operation, operands[0])), dsp=NOTHING)
     return _pipelined(name, adders, result.low.size * result.format().width, clock_ns)
 
 
@@ -223,7 +189,7 @@ def _graph_lut(operation: Linear, x: Range) -> float:
     return lut
 
 
-def _pipelined(name: str, adders: _Adders, bits: int, clock_ns: float) -> LayerEstimate:
+def _pipelined(name: str, adders: Adders, bits: int, clock_ns: float) -> LayerEstimate:
     """A layer whose operations all exist in hardware. `levels` additions follow one another on its longest path.
 
     At best all of them fit into one cycle, at worst each takes one. `bits` are kept in registers after each.
@@ -261,87 +227,3 @@ def _reused(name: str, operation: Linear, result: Range, x: Range, reuse_factor:
         dsp=Bounded(multipliers * is_dsp, 0, multipliers * is_dsp),
         bram=Bounded(18 * words * (reuse_factor > 1), 0, 18 * words),
     )
-
-
-class _Adders(NamedTuple):
-    levels: int = 0
-    lut: Bounded = NOTHING
-    dsp: Bounded = NOTHING
-
-
-@singledispatch
-def _adders(operation: Operation, result: Range, *inputs: Range) -> _Adders:
-    """Return what an operation consists of; nothing for what only moves values."""
-    return _Adders()
-
-
-@_adders.register
-def _(operation: Linear, result: Range, x: Range) -> _Adders:
-    digits = signed_digits(operation.weight)
-    positions = result.low.size // operation.weight.shape[1]
-    width = x.format().width
-    weight_bits = int(np.abs(operation.weight).max(initial=0)).bit_length() + 1
-    # one row of LUTs for each digit: against Yosys 11.5 % off in the median. At best half of the digits are shared.
-    lut = float(digits.sum() * width * positions)
-    terms = int(digits.sum(axis=0).max(initial=0)) + bool(operation.bias.any())
-    multiplications = float((digits > 1).sum() * positions)
-    if max(width, weight_bits) < DSP_BITS:
-        multiplications = 0.0
-    return _Adders(math.ceil(math.log2(max(2, terms))), Bounded(lut, lut / 2, 2 * lut), Bounded(0, 0, multiplications))
-
-
-@_adders.register
-def _(operation: Affine, result: Range, x: Range) -> _Adders:
-    digits = np.broadcast_to(signed_digits(operation.scale), result.shape)
-    lut = float(digits.sum() * x.format().width + result.low.size * result.format().width)
-    return _Adders(1 + math.ceil(math.log2(max(1, digits.max(initial=1)))), _around(lut))
-
-
-@_adders.register
-def _(operation: Quantize, result: Range, x: Range) -> _Adders:
-    lut = float(result.low.size * (x.format().width + result.format().width))  # the rounding, and the saturation
-    return _Adders(1, _around(lut))
-
-
-@_adders.register(Relu)
-@_adders.register(LeakyRelu)
-@_adders.register(Add)
-def _(operation: Operation, result: Range, *inputs: Range) -> _Adders:
-    return _Adders(1, _around(float(result.low.size * result.format().width)))
-
-
-@_adders.register(Sum)
-@_adders.register(Max)
-def _(operation: Sum | Max, result: Range, x: Range) -> _Adders:
-    entries = x.shape[operation.axis]
-    steps = 1 + isinstance(operation, Max)  # a maximum compares, then chooses
-    lut = float(result.low.size * (entries - 1) * result.format().width * steps)
-    return _Adders(steps * math.ceil(math.log2(entries)) if entries > 1 else 0, _around(lut))
-
-
-@_adders.register
-def _(operation: Table, result: Range, x: Range) -> _Adders:
-    memories = 2.0 ** max(0, x.format().width - 6)  # LUTs of six inputs for each bit of an entry
-    return _Adders(1, _around(memories * result.low.size * result.format().width))
-
-
-@_adders.register(Multiply)
-@_adders.register(MatMul)
-def _(operation: Operation, result: Range, x: Range, y: Range) -> _Adders:
-    terms = x.shape[-1] if isinstance(operation, MatMul) else 1
-    widths, products = (x.format().width, y.format().width), float(result.low.size * terms)
-    sums = result.low.size * (terms - 1) * result.format().width
-    levels = 1 + math.ceil(math.log2(max(1, terms)))
-    if max(widths) >= DSP_BITS:
-        return _Adders(levels, _around(sums), Bounded(products, 0, products))
-    return _Adders(levels, _around(sums + products * math.prod(widths)))
-
-
-def _around(lut: float) -> Bounded:
-    return Bounded(lut, lut / 2, 2 * lut)
-
-
-def signed_digits(values: np.ndarray) -> np.ndarray:
-    """Return the non-zero digits of integers in canonical signed-digit form (Reitwiesner 1960): bits of x xor 3x."""
-    magnitude = np.abs(values.astype(np.int64))
-    return np.bitwise_count(magnitude ^ (3 * magnitude))
