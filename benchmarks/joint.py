@@ -68,7 +68,7 @@ def judge(text: str, epochs: int) -> dict[str, Any]:
         metrics = Evaluator(TASK, 8, None, "cpu", name == "joint")(architecture, Fidelity(epochs), 0, 0)
         found[name] = [metrics["error"], metrics["lut_estimate"]]
         found[f"{name}_cpu_s"] = time.process_time() - started
-    model = network.build(architecture, 0)
+    model = network.build(architecture, 0, starts_at_zero=True)
     train(model, data, task, TrainOptions(epochs=epochs), seed=0, device="cpu")
     steps = compress(model, data, task, FULL, seed=0, device="cpu")
     found["truth"] = [[s.metrics["error"], da4ml.estimate(s.network)[0].lut] for s in steps]

@@ -102,7 +102,7 @@ def obvious(plan: Plan) -> float:
     """Return the score of a training with a DataLoader."""
     task, data = load(plan.task, plan.rows)
     options = plan.options
-    model = network.build(plan.architecture, plan.seed)
+    model = network.build(plan.architecture, plan.seed, starts_at_zero=True)
     train_set, validation_set = ArrayDataset(data.train), ArrayDataset(data.validation)
     loader = DataLoader(train_set, options.batch_size, sampler=Order(len(train_set), plan), drop_last=True)
     validation = DataLoader(validation_set, options.batch_size)
@@ -134,7 +134,7 @@ def obvious(plan: Plan) -> float:
 def engine(plan: Plan) -> float:
     """Return the score of a training with the engine."""
     task, data = load(plan.task, plan.rows)
-    model = network.build(plan.architecture, plan.seed)
+    model = network.build(plan.architecture, plan.seed, starts_at_zero=True)
     train(model, data, task, plan.options, seed=plan.seed, device="cpu")
     return score(task, data, model)
 

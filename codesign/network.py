@@ -57,11 +57,24 @@ class Network(Row):
         self.architecture = architecture
 
 
-def build(architecture: Architecture, seed: int) -> Network:
-    """Return the network of `architecture` with random weights, the same for the same seed."""
+def build(architecture: Architecture, seed: int, *, starts_at_zero: bool = False) -> Network:
+    """Return the network of `architecture` with random weights, the same for the same seed.
+
+    Args:
+        architecture: What to build.
+        seed: Of the weights.
+        starts_at_zero: A linear output layer has zero weights, for training from scratch. From random ones a regression
+            starts with a large error, and its first steps push units of narrow layers below zero for good.
+
+    Source: Zhang, Dauphin and Ma, Fixup initialization, arXiv 1901.09321, section 3, for the output layer of zeros.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(architecture)
+        network = Network(architecture)
+    if starts_at_zero and len(network) and isinstance(network[-1], nn.Linear):
+        nn.init.zeros_(network[-1].weight)
+        nn.init.zeros_(network[-1].bias)
+    return network
 
 
 def save_network(folder: Path, architecture: Architecture, network: nn.Module) -> tuple[Path, Path]:

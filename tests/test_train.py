@@ -171,3 +171,17 @@ def test_a_bad_option_is_one_sentence(change, sentence):
     with pytest.raises(InvalidValueError) as error:
         TrainOptions(**change)
     assert str(error.value) == sentence
+
+
+def test_a_network_to_be_trained_starts_at_zero_with_all_other_weights_random():
+    plain, zeroed = (network.build(ARCHITECTURE, 0, starts_at_zero=z) for z in (False, True))
+    assert not zeroed(torch.randn(5, *SHAPE)).any()
+    *same, weight, bias = zip(plain.parameters(), zeroed.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    assert not any(torch.equal(a, b) for a, b in (weight, bias))
+
+
+def test_an_output_behind_a_norm_cannot_start_at_zero():
+    architecture = Architecture(SHAPE, (Dense(2, "relu", "batch"),))
+    states = [network.build(architecture, 0, starts_at_zero=z).state_dict() for z in (False, True)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

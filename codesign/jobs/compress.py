@@ -102,13 +102,13 @@ def _float_network(job: Job, task: Task, data: Data) -> tuple[Network, TrainOpti
         return trained, options
 
     def loss_of(options: TrainOptions) -> float:
-        candidate = network.build(trained.architecture, job.seed)
+        candidate = network.build(trained.architecture, job.seed, starts_at_zero=True)
         result = train.train(candidate, data, task, options, seed=job.seed, device=job.device)
         return min(epoch.validation_loss for epoch in result.history)
 
     options = replace(options, epochs=job.candidate.fidelity.epochs)
     options = tune(loss_of, options, job.tuning, job.seed)
-    trained = network.build(trained.architecture, job.seed)
+    trained = network.build(trained.architecture, job.seed, starts_at_zero=True)
     train.train(trained, data, task, options, seed=job.seed, device=job.device)
     return trained, options
 

@@ -63,7 +63,7 @@ class Evaluator:
 
         require_buildable(architecture.layers)
         task, data = load_task_and_data(self.task)
-        model = network.build(architecture, seed)
+        model = network.build(architecture, seed, starts_at_zero=True)
         options = train.TrainOptions(epochs=fidelity.epochs, data_fraction=fidelity.data_fraction)
         result = train.train(model, data, task, options, seed=seed, device=self.device)
         seconds = result.seconds
