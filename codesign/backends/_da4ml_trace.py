@@ -16,6 +16,7 @@ from da4ml.trace import FixedVariable, comb_trace
 from da4ml.types import CombLogic
 
 from codesign.backends._da4ml_solver import Solver
+from codesign.backends._da4ml_sums import quick, uncollected
 from codesign.backends._da4ml_values import (
     HARDWARE,
     constants,
@@ -85,6 +86,7 @@ def input_bounds(network: IntegerNetwork) -> Bounds:
     return Bounds(first.low.astype(object), first.high.astype(object), step)
 
 
+@uncollected()
 def graph(
     operations: Mapping[int, Operation], taken: Mapping[int, Bounds], grids: Sequence[int], given: Sequence[int]
 ) -> CombLogic:
@@ -97,12 +99,12 @@ def graph(
         given: Numbers of the tensors that go out.
     """
     variables = {i: _variables(bounds) for i, bounds in taken.items()}
-    results = {i: constants(values) for i, values in variables.items()}
+    results = {i: quick(constants(values)) for i, values in variables.items()}
     solver = Solver()
     for i, operation in operations.items():
         inputs = [results[j] for j in operation.inputs]
         points = [grids[j] for j in operation.inputs]
-        results[i] = constants(_apply(operation, inputs, points, grids[i], solver))
+        results[i] = quick(constants(_apply(operation, inputs, points, grids[i], solver)))
     outputs = [
         v if isinstance(v, FixedVariable) else FixedVariable.from_const(v, HARDWARE)
         for i in given

@@ -18,6 +18,7 @@ from da4ml.codegen.rtl.verilog.comb import get_table_name_memfile
 from da4ml.trace import to_pipeline
 from da4ml.types import CombLogic, Pipeline, QInterval, minimal_kif
 
+from codesign.backends._da4ml_sums import uncollected
 from codesign.backends._da4ml_trace import Bounds, trace
 from codesign.backends.rtl.segments import Field, Pipe, bits_of, pieces_of
 from codesign.backends.rtl.shell import Core, wrap
@@ -123,7 +124,8 @@ class Kernel:
             raise UnsupportedError(
                 "No output of the network depends on its input; there is nothing to build in hardware."
             )
-        pipeline = to_pipeline(comb, cutoff, verbose=False)
+        with uncollected():
+            pipeline = to_pipeline(comb, cutoff, verbose=False)
         inputs, outputs = _fields(pipeline.inp_qint), _fields(pipeline.out_qint)
         return cls(comb, pipeline, inputs, outputs, len(pipeline.solutions) + 1)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign.backends import da4ml
+from codesign.backends import _da4ml_trace, da4ml
 from codesign.backends._da4ml_trace import trace
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint, Overflow, Rounding
@@ -120,6 +120,17 @@ def test_a_plan_is_the_same_every_time(network, cutoff):
         return
     trace.cache_clear()
     assert da4ml.plan(network, "again", cutoff).digest == first.digest
+
+
+@settings(max_examples=40, deadline=None)
+@given(integer_networks())
+def test_quick_variables_give_the_adder_graph_that_da4ml_gives(network):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_da4ml_trace, "quick", lambda values: values)
+        trace.cache_clear()
+        expected = trace(network)
+    trace.cache_clear()
+    assert trace(network) == expected
 
 
 def test_a_plan_is_the_same_in_another_process():
