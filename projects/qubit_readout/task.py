@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from codesign.blocks.conv1d import Conv1d
 from codesign.blocks.dense import Dense
 from codesign.blocks.pool import Pool
-from codesign.core.architecture import Architecture
+from codesign.core.architecture import Architecture, Block
 from codesign.core.errors import DataError, InvalidValueError
 from codesign.core.space import Repeat, SearchSpace, one_of, ordered
 from codesign.core.task import Data, Objective, Split, Task
@@ -54,23 +55,40 @@ def task(decimation: int = 4, lut_limit: float = 60_000.0, traces: int = 40_000,
         score=score,
         objectives=(Objective("error"), Objective("lut_estimate", limit=lut_limit or None)),
         space=space(steps),
-        baselines={
-            # 4 linear neurons, a batch norm and the output, as published with SNAC-Pack, arXiv 2605.16138; there the
-            # output is one neuron with a sigmoid
-            "published": Architecture((steps, 2), (Dense(4, "identity", "batch"), Dense(2, "identity"))),
-            "mlp": Architecture((steps, 2), (Dense(16), Dense(8), Dense(2, "identity"))),
-            "linear": Architecture((steps, 2), (Dense(2, "identity"),)),
-        },
+        baselines=baselines(steps),
         source="Di Guglielmo et al., End-to-end workflow for machine learning-based qubit readout, arXiv 2501.14663",
     )
 
 
+def baselines(steps: int) -> dict[str, Architecture]:
+    """Return the reference networks for traces of so many steps; the convolutions only where their windows fit."""
+    last = Dense(2, "identity")
+    bodies: dict[str, tuple[Block, ...]] = {
+        # 4 linear neurons, a batch norm and the output, as published with SNAC-Pack, arXiv 2605.16138; there the
+        # output is one neuron with a sigmoid
+        "published": (Dense(4, "identity", "batch"),),
+        "mlp": (Dense(16), Dense(8)),
+        "linear": (),
+        "conv1d": (Conv1d((4, 4), kernel=(8, 4), stride=4),),
+    }
+    if steps < 20:
+        del bodies["conv1d"]
+    return {name: Architecture((steps, 2), (*body, last)) for name, body in bodies.items()}
+
+
 def space(steps: int) -> SearchSpace:
-    """Return the search space: an average over windows of time or none, dense layers, two outputs."""
+    """Return the search space: an average over windows of time, convolutions or none, dense layers, two outputs.
+
+    The first convolution leaves 4 to some 25 positions, so that the second fits and neither is large.
+    """
     windows = [n for n in (2, 4, 5, 8, 10, 20, 25, 50) if steps % n == 0]
-    average = one_of(None, *([Pool(ordered(*windows), "mean")] if windows else []))
-    dense = Dense(ordered(2, 4, 8, 16), one_of("relu", "leaky_relu", "identity"), one_of("none", "batch"))
-    return SearchSpace((steps, 2), (average, Repeat(dense, (0, 1, 2, 3)), Dense(2, "identity")))
+    activation, norm = one_of("relu", "leaky_relu", "identity"), one_of("none", "batch")
+    fronts: list[Block] = [Pool(ordered(*windows), "mean")] if windows else []
+    if sides := [n for n in windows if 4 <= steps // n <= 25]:
+        kernels, strides = (ordered(*sides), ordered(2, 3, 4)), (ordered(*sides), ordered(1, 2))
+        fronts += [Conv1d((ordered(2, 4), ordered(2, 4, 8)), kernels, strides, "valid", activation, norm)]
+    dense = Dense(ordered(2, 4, 8, 16), activation, norm)
+    return SearchSpace((steps, 2), (one_of(None, *fronts), Repeat(dense, (0, 1, 2, 3)), Dense(2, "identity")))
 
 
 def score(outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
