@@ -118,7 +118,9 @@ def integer_networks(
 
 
 @st.composite
-def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions: int = 2, max_mixes: int = 1):
+def image_networks(
+    draw, image: tuple[int, int] | None = None, max_convolutions: int = 2, mixes: tuple[int, int] = (0, 1)
+):
     """A network that can stream: convolutions and what acts on each pixel, then pooled, flattened or left as an image.
 
     In between, pixels may be mixed: by attention, or by what they have in common.
@@ -126,7 +128,7 @@ def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions:
     Args:
         image: Rows and columns of the input, or None for any of 2 to 5. A sequence of as many positions is drawn too.
         max_convolutions: Most convolutions in a row, those of 1x1 not counted.
-        max_mixes: Most mixes.
+        mixes: Fewest and most mixes.
     """
     walk = _ImageWalk(draw, 4, 3, tuple(Rounding), tuple(Overflow), per_channel=True, allow_zero_width=False)
     size = st.integers(2, 5)
@@ -138,7 +140,8 @@ def image_networks(draw, image: tuple[int, int] | None = None, max_convolutions:
         walk.input((rows * columns, channels))
         walk.add_step(Reshape((0,), (1, rows * columns, channels)))
     pixelwise = ("linear", "relu", "leakyrelu", "quantize", "table", "residual", "product", "scale")
-    mixing = draw(st.lists(st.sampled_from(["attention", "turned_attention", "squeeze"]), max_size=max_mixes))
+    kinds = st.sampled_from(["attention", "turned_attention", "squeeze"])
+    mixing = draw(st.lists(kinds, min_size=mixes[0], max_size=mixes[1]))
     for _ in range(draw(st.integers(0, max_convolutions))):
         walk.go(pixelwise, draw(st.integers(0, 2)))
         if mixing and draw(st.booleans()):

@@ -32,6 +32,12 @@ class Part:
     given: tuple[int, ...]
     beats: int
 
+    @property
+    def entering(self) -> tuple[int, ...]:
+        """Those of `taken` that the kernel takes; the others pass by it, to the part behind."""
+        used = {j for operation in self.operations.values() for j in operation.inputs} | set(self.given)
+        return tuple(i for i in self.taken if i in used)
+
 
 @dataclass(frozen=True)
 class Window:
@@ -57,6 +63,17 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Later:
+    """Nothing but time: what was made whole passes by a kernel, to meet its results.
+
+    Attributes:
+        wholes: By number.
+    """
+
+    wholes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Schedule:
     """A network as parts in a row.
 
@@ -67,5 +84,5 @@ class Schedule:
     """
 
     parts: tuple[Part, ...]
-    movements: tuple[Window | Sample, ...]
+    movements: tuple[Window | Sample | Later, ...]
     positions: Mapping[int, Axes]

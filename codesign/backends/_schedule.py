@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.backends._localize import Axes, Local, localize
-from codesign.backends._parts import COLLECTED, FITTED, TURNED, Part, Sample, Schedule, Window
+from codesign.backends._parts import COLLECTED, FITTED, TURNED, Later, Part, Sample, Schedule, Window
 from codesign.core.errors import UnsupportedError
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.layers import Shape
@@ -65,7 +65,7 @@ class _Plan:
         self.reduced: dict[int, int] = {}
         self.merged: set[int] = set()  # steps that are a part of a reduction
         self.operations: list[dict[int, Operation]] = [{}]
-        self.movements: list[list[int] | dict[int, int]] = []  # patches, or wholes
+        self.movements: list[list[int] | dict[int, int] | set[int]] = []  # patches; wholes made, or made before
 
     def place(self, i: int, operation: Operation) -> None:
         """Make a step part of the stream if it is local; the head, or a kernel that needs it, computes the others."""
@@ -98,7 +98,9 @@ class _Plan:
         streams = [j for place, j in enumerate(inputs) if place not in local.wholes]
         level = max(self.levels[j] for j in streams)
         if local.wholes:
-            level = self.behind(max(level, *(self.available(inputs[place]) for place in local.wholes)) - 1, {})
+            level = self.behind_sample(level, max(self.available(inputs[place]) for place in local.wholes))
+            if level in (self.levels[j] for j in streams):
+                level = self.later(level)
         for j in streams:
             self.use(j, level)
         for place, shape in local.wholes.items():
@@ -112,17 +114,28 @@ class _Plan:
     def use(self, i: int, level: int) -> None:
         self.needed[i] = max(self.needed[i], level)
 
-    def behind(self, first: int, empty: list[int] | dict[int, int]) -> int:
-        """Return the part behind the first movement of a kind from `first` on; one of them is added if none is there.
+    def behind_sample(self, first: int, ready: int) -> int:
+        """Return the first part from `first` on that can take what is whole from part `ready` on; add it if need be."""
+        for level in range(max(first, ready), len(self.movements) + 1):
+            place = level - 1
+            while isinstance(self.movements[place], set):
+                place -= 1
+            if isinstance(self.movements[place], dict) and place + 1 >= ready:
+                return level
+        return self.append({})
 
-        Args:
-            first: Movements before are too early.
-            empty: A movement of the kind.
+    def later(self, level: int) -> int:
+        """Return the part in which what a part computes meets what is whole: the next, if nothing else follows already.
+
+        So the part's kernel need not hand on what is whole from register to register.
         """
-        for place, movement in enumerate(self.movements[first:], first):
-            if type(movement) is type(empty):
-                return place + 1
-        self.movements.append(empty)
+        if level == len(self.movements):
+            return self.append(set())
+        return level + 1 if isinstance(self.movements[level], set) else level
+
+    def append(self, movement: list[int] | dict[int, int] | set[int]) -> int:
+        """Add a movement, and return the part behind it."""
+        self.movements.append(movement)
         self.operations.append({})
         return len(self.movements)
 
@@ -156,10 +169,13 @@ class _Plan:
         return number
 
     def gathered(self, number: int, source: int, level: int) -> int:
-        wholes = self.movements[level - 1]
-        assert isinstance(wholes, dict)
-        wholes[number] = source
-        self.use(source, level - 1)
+        place = level - 1
+        while isinstance(movement := self.movements[place], set):
+            movement.add(number)
+            place -= 1
+        assert isinstance(movement, dict)
+        movement[number] = source
+        self.use(source, place)
         return number
 
     def window(self, i: int, operation: Patches) -> None:
@@ -170,7 +186,8 @@ class _Plan:
                 f"Step {i} (Patches) pads a kernel of {operation.kernel} by {operation.padding}; a stream takes up to "
                 f"{most}. Use less padding, or {ADVICE}."
             )
-        level = self.behind(self.levels[source], [])
+        windows = (n for n, movement in enumerate(self.movements, 1) if isinstance(movement, list))
+        level = next((n for n in windows if n > self.levels[source]), None) or self.append([])
         beside = self.movements[level - 1]
         assert isinstance(beside, list)
         if any(self.geometry(i) != self.geometry(j) for j in beside):
@@ -209,16 +226,8 @@ class _Plan:
         return True
 
     def finish(self) -> Schedule:
-        self.movements.append({})
-        self.operations.append({})
-        output = self.whole(len(self.network.operations) - 1, len(self.movements))
-        steps = len(self.network.operations)
-        movements = tuple(
-            Window(tuple(m))
-            if isinstance(m, list)
-            else Sample(dict(sorted(m.items(), key=lambda pair: pair[0] < steps)))
-            for m in self.movements
-        )
+        output = self.whole(len(self.network.operations) - 1, self.append({}))
+        movements = [self.record(movement) for movement in self.movements]
         parts: list[Part] = []
         taken: tuple[int, ...] = (0,)
         selected: dict[int, Operation] = {}
@@ -229,14 +238,23 @@ class _Plan:
             parts.append(self.part(level, selected, taken, (*sources, *beside)))
             taken, selected = (*made, *beside), anchors
         parts.append(Part(self.operations[-1], taken, (output,), 1))
-        return Schedule(tuple(parts), movements, self.positions)
+        return Schedule(tuple(parts), tuple(movements), self.positions)
+
+    def record(self, movement: list[int] | dict[int, int] | set[int]) -> Window | Sample | Later:
+        if isinstance(movement, list):
+            return Window(tuple(movement))
+        if isinstance(movement, set):
+            return Later(tuple(sorted(movement)))
+        return Sample(dict(sorted(movement.items(), key=lambda pair: pair[0] < len(self.network.operations))))
 
     def moved(
-        self, movement: Window | Sample, carried: Sequence[int]
+        self, movement: Window | Sample | Later, carried: Sequence[int]
     ) -> tuple[Sequence[int], Sequence[int], dict[int, Operation]]:
         """Return what a movement takes, what it makes, and how carried streams are selected from that."""
         if isinstance(movement, Sample):
             return list(movement.wholes.values()), list(movement.wholes), {}
+        if isinstance(movement, Later):
+            return (), movement.wholes, {}
         for i in carried:
             self.require_carried(i, movement.patches[0])
         sources = [self.network.operations[i].inputs[0] for i in movement.patches]

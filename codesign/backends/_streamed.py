@@ -10,11 +10,11 @@ from functools import lru_cache
 import numpy as np
 
 from codesign.backends._da4ml_trace import Bounds, graph, input_bounds, require_few, require_narrow
-from codesign.backends._parts import KINDS, Part, Sample, Schedule, Window
+from codesign.backends._parts import KINDS, Later, Part, Sample, Schedule, Window
 from codesign.backends._schedule import schedule
 from codesign.backends.da4ml import Kernel, fields_of
 from codesign.backends.rtl.samples import Gather, Recall, Reduction
-from codesign.backends.rtl.segments import Field, Windows, bits_of
+from codesign.backends.rtl.segments import Field, Pipe, Windows, bits_of, pieces_of
 from codesign.core.integer_network import IntegerNetwork
 from codesign.core.operations import Max, Patches
 
@@ -26,16 +26,32 @@ class Streamed:
     """A network as kernels in a row, one for each part; None for a part that computes nothing.
 
     Attributes:
-        movements: What stands between a kernel and the next.
-        given: How the beats that reach each kernel are packed; those of the input first.
+        movements: What stands between a kernel and the next; None if nothing does.
+        taken: How each tensor that reaches a part is packed, by number, in order; those of the input first.
         outputs: How the result is packed.
     """
 
     schedule: Schedule
     kernels: tuple[Kernel | None, ...]
-    movements: tuple[Movement, ...]
-    given: tuple[tuple[Field, ...], ...]
+    movements: tuple[Movement | None, ...]
+    taken: tuple[Mapping[int, tuple[Field, ...]], ...]
     outputs: tuple[Field, ...]
+
+    def pipe(self, level: int, name: str) -> Pipe:
+        """Return a part's kernel as a segment of a core, where it is the module `name`."""
+        part, kernel = self.schedule.parts[level], self.kernels[level]
+        assert kernel is not None
+        movement = self.schedule.movements[level] if level < len(self.movements) else None
+        late = movement.wholes if isinstance(movement, Later) else ()
+        inputs = iter(kernel.inputs)
+        given, entering, passing = [], [], []
+        for i, fields in self.taken[level].items():
+            for field in fields:
+                nothing = Field(0, field.low, is_signed=False)
+                given.append(field)
+                entering.append(next(inputs) if i in part.entering else nothing)
+                passing.append(field if i in late else nothing)
+        return kernel.pipe(name, pieces_of(given, entering), pieces_of(given, passing), part.beats)
 
 
 @lru_cache(maxsize=8)
@@ -55,13 +71,13 @@ def streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
     grids = [r.fraction_bits for r in network.ranges] * KINDS
     bounds = {0: Bounds(*(part[(0,) * len(found.positions[0])] for part in input_bounds(network)))}
     kernels: list[Kernel | None] = []
-    movements: list[Movement] = []
+    movements: list[Movement | None] = []
     fields = []
     for level, part in enumerate(found.parts):
-        fields.append(tuple(field for i in part.taken for field in fields_of(bounds[i])))
+        fields.append({i: fields_of(bounds[i]) for i in part.taken})
         kernel = None
         if part.operations or part.given != part.taken:
-            taken = {i: bounds[i] for i in part.taken}
+            taken = {i: bounds[i] for i in part.entering}
             kernel = Kernel.of(graph(part.operations, taken, grids, part.given), cutoff)
             bounds |= _given(network, found, part, kernel)
         kernels.append(kernel)
@@ -92,9 +108,11 @@ def shape_of(network: IntegerNetwork, number: int) -> tuple[int, ...]:
 
 def _moved(
     network: IntegerNetwork, found: Schedule, level: int, bounds: Mapping[int, Bounds]
-) -> tuple[Movement, dict[int, Bounds]]:
+) -> tuple[Movement | None, dict[int, Bounds]]:
     """Return what stands behind a part, and the bounds of what it makes."""
     movement, taken = found.movements[level], found.parts[level + 1].taken
+    if isinstance(movement, Later):
+        return None, {}
     made = movement.patches if isinstance(movement, Window) else movement.wholes
     carried_bits = sum(bits_of(fields_of(bounds[i])) for i in taken if i not in made)
     if isinstance(movement, Window):

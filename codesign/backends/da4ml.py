@@ -20,7 +20,7 @@ from da4ml.types import CombLogic, Pipeline, QInterval, minimal_kif
 
 from codesign.backends._da4ml_sums import uncollected
 from codesign.backends._da4ml_trace import Bounds, trace
-from codesign.backends.rtl.segments import Field, Pipe, bits_of, pieces_of
+from codesign.backends.rtl.segments import Field, Pieces, Pipe, bits_of, pieces_of
 from codesign.backends.rtl.shell import Core, wrap
 from codesign.backends.rtl.tables import inline
 from codesign.core.build import BuildPlan, Resources, Timing
@@ -87,7 +87,7 @@ def plan(network: IntegerNetwork, name: str, cutoff: int) -> BuildPlan:
     """
     found = kernel(network, cutoff)
     stem = identifier(name)
-    pipe = found.pipe(f"{stem}_core", found.inputs)
+    pipe = found.pipe(f"{stem}_core", pieces_of(found.inputs, found.inputs))
     core = Core([pipe], found.inputs, found.outputs, beats=1, places=found.latency + 1)
     return BuildPlan(f"{stem}_axis", found.verilog(f"{stem}_core") | wrap(network, f"{stem}_axis", core))
 
@@ -150,9 +150,9 @@ class Kernel:
         """Return the outputs (rows, outputs), int64, that da4ml's interpreter computes of inputs (rows, inputs)."""
         return self.comb.predict(np.ascontiguousarray(mantissas, dtype=np.float64)).astype(np.int64)
 
-    def pipe(self, name: str, given: Sequence[Field]) -> Pipe:
-        """Return the kernel as a segment of a core, where it is the module `name` and gets beats of these fields."""
-        return Pipe(name, pieces_of(given, self.inputs), bits_of(self.outputs), self.latency, self.lut, self.ff)
+    def pipe(self, name: str, taken: Pieces, late: Pieces = (), beats: int = 1) -> Pipe:
+        """Return the kernel as a segment of a core, where it is the module `name`; arguments as those of `Pipe`."""
+        return Pipe(name, taken, bits_of(self.outputs), self.latency, self.lut, self.ff, late, beats)
 
     def verilog(self, name: str) -> dict[str, str]:
         """Return the files of the module `name` and of all it needs; ports clk, model_inp, model_out."""

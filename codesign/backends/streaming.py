@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from codesign.backends import da4ml
-from codesign.backends._parts import Window
+from codesign.backends._parts import Later, Window
 from codesign.backends._streamed import Streamed, shape_of, streamed
 from codesign.backends.rtl.segments import Segment
 from codesign.backends.rtl.shell import Core, shell_cost, wrap
@@ -96,7 +96,7 @@ def interpret(network: IntegerNetwork, mantissas: np.ndarray, cutoff: int = 5) -
         if level:
             values |= _moved(network, found, level - 1, values)
         if kernel:
-            taken = [np.broadcast_to(values[i], (batch, part.beats, values[i].shape[2])) for i in part.taken]
+            taken = [np.broadcast_to(values[i], (batch, part.beats, values[i].shape[2])) for i in part.entering]
             results = kernel.interpret(np.concatenate(taken, axis=2).reshape(batch * part.beats, -1))
             sizes = [math.prod(shape_of(network, i)) // part.beats for i in part.given]
             columns = np.split(results.reshape(batch, part.beats, -1), np.cumsum(sizes)[:-1], axis=2)
@@ -117,6 +117,8 @@ def _moved(
             windows = network.operations[i].compute(Fixed(image, 0)).mantissa
             moved[i] = windows.reshape(len(windows), -1, windows.shape[-1])
         return moved
+    if isinstance(movement, Later):
+        return {}
     for i, source in movement.wholes.items():
         beats = values[source]
         if i >= len(network.operations):
@@ -130,11 +132,11 @@ def _core(network: IntegerNetwork, stem: str, cutoff: int) -> Core:
     found = streamed(network, cutoff)
     segments: list[Segment] = []
     for i, kernel in enumerate(found.kernels):
-        segments += [kernel.pipe(f"{stem}_kernel{i}", found.given[i])] if kernel else []
-        segments += found.movements[i : i + 1]
+        segments += [found.pipe(i, f"{stem}_kernel{i}")] if kernel else []
+        segments += [movement for movement in found.movements[i : i + 1] if movement]
     # One place for each sample that can begin before the first of them is done, and one to spare
     places = 2 + int(_times(segments, beats(network))[-1]) // beats(network)
-    return Core(segments, found.given[0], found.outputs, beats(network), places)
+    return Core(segments, found.taken[0][0], found.outputs, beats(network), places)
 
 
 def _times(segments: Sequence[Segment], beats: int) -> np.ndarray:

@@ -1,6 +1,9 @@
 """One adder graph for all positions gives what the emulator gives, a pixel a clock, whatever its neighbors do."""
 
 import contextlib
+from pathlib import Path
+from types import NoneType
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from codesign.blocks.dense import Dense
 from codesign.compress.lower import lower
 from codesign.compress.quantize import quantize
 from codesign.core.architecture import Architecture
+from codesign.core.build import BuildPlan
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
@@ -83,7 +87,7 @@ def drawn(count):
     designs = []
 
     @settings(max_examples=6 * count, database=None, deadline=None, suppress_health_check=QUIET)
-    @given(image_networks(IMAGE))
+    @given(st.one_of(image_networks(IMAGE), image_networks(IMAGE, mixes=(1, 2))))
     def collect(network):
         if len(designs) < count:
             with constants_refused():
@@ -116,35 +120,45 @@ def attentive(image=(6, 5), bits=4, kind="softmax", inner=2):
     return lower(quantize(architecture, build(architecture, 0), bits, inputs))
 
 
-@pytest.fixture(scope="module", params=["padded", "attentive"])
+class Design(NamedTuple):
+    network: IntegerNetwork
+    rtl: BuildPlan
+    folder: Path
+    cutoff: int
+
+
+@pytest.fixture(scope="module", params=["padded", "attentive", "deep"])
 def design(request, tmp_path_factory):
-    network = convolutional(padding=1, pool=Sum) if request.param == "padded" else attentive()
-    return network, streaming.plan(network, request.param, cutoff=2), tmp_path_factory.mktemp(request.param)
+    """One of three; the last has a pipeline longer than an image has positions, four."""
+    name, cutoff = request.param, 1 if request.param == "deep" else 2
+    network = (
+        convolutional(padding=1, pool=Sum) if name == "padded" else attentive((4, 4) if name == "deep" else (6, 5))
+    )
+    return Design(network, streaming.plan(network, name, cutoff), tmp_path_factory.mktemp(name), cutoff)
 
 
 def simulated(design, vectors, seed):
-    network, rtl, folder = design
-    return verilator.simulate(rtl, network, vectors, seed, folder, streaming.beats(network))
+    return verilator.simulate(design.rtl, design.network, vectors, seed, design.folder, streaming.beats(design.network))
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=QUIET)
 @given(st.integers(1, 2**31 - 1), st.integers(1, 60))
 def test_no_stall_pattern_loses_repeats_or_changes_a_result(design, seed, count):
-    vectors = vectors_for(design[0], count, seed)
-    assert np.array_equal(simulated(design, vectors, seed).outputs, design[0].emulate(vectors))
+    vectors = vectors_for(design.network, count, seed)
+    assert np.array_equal(simulated(design, vectors, seed).outputs, design.network.emulate(vectors))
 
 
 def test_samples_follow_each_other_without_a_gap(design):
-    vectors = vectors_for(design[0], 200)
+    vectors = vectors_for(design.network, 200)
     result = simulated(design, vectors, 0)
-    assert np.array_equal(result.outputs, design[0].emulate(vectors))
-    assert result.ii == streaming.beats(design[0]) == 30
+    assert np.array_equal(result.outputs, design.network.emulate(vectors))
+    assert result.ii == streaming.beats(design.network)
 
 
 def test_the_latency_of_a_lone_sample_is_the_estimate(design):
-    estimated = streaming.estimate(design[0], cutoff=2)[1]
-    assert simulated(design, vectors_for(design[0], 1), 0).latency_cycles == estimated.latency_cycles
-    assert (estimated.ii, estimated.is_simulated) == (30, False)
+    estimated = streaming.estimate(design.network, design.cutoff)[1]
+    assert simulated(design, vectors_for(design.network, 1), 0).latency_cycles == estimated.latency_cycles
+    assert (estimated.ii, estimated.is_simulated) == (streaming.beats(design.network), False)
 
 
 def test_a_kernel_is_counted_once_and_not_for_every_position():
@@ -157,11 +171,20 @@ def test_a_kernel_is_counted_once_and_not_for_every_position():
 
 def test_attention_recalls_keys_and_values_once_they_are_narrow():
     found = streamed(attentive(), cutoff=4)
-    assert [type(movement) for movement in found.movements] == [Windows, Recall, Windows, Gather]
+    assert [type(movement) for movement in found.movements] == [Windows, Recall, NoneType, Windows, Gather]
     recall = found.movements[1]
     assert recall.gather == Gather(beats=4 * 3, collected=(2 * 4, 2 * 4), reduced=())
     assert recall.carried_bits == 2 * 4 + 3 * 4  # the query, and the pixel for the residual
-    assert found.schedule.parts[2].beats == found.schedule.parts[3].beats == 12
+    assert [part.beats for part in found.schedule.parts] == [30, 12, 12, 12, 12, 1]
+
+
+def test_values_pass_by_the_kernel_of_the_scores_in_one_bank_of_registers_for_each_sample_in_it():
+    shallow, deep = (streamed(attentive((4, 4)), cutoff) for cutoff in (20, 1))
+    for found, banks in ((shallow, 1), (deep, -(-deep.kernels[2].latency // 4))):
+        pipe = found.pipe(2, "scores")
+        assert (pipe.late_bits, pipe.beats) == (4 * 2 * 4, 4)
+        assert pipe.ff - pipe.kernel_ff == banks * pipe.late_bits + 2 * pipe.latency + 3
+    assert banks > 2
 
 
 def test_attention_costs_as_much_for_each_position_as_there_are_positions():

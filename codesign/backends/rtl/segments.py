@@ -27,6 +27,9 @@ class Field(NamedTuple):
     is_signed: bool
 
 
+Pieces = tuple[tuple[int, int], ...]  # lowest bit and number of bits of each piece of a beat
+
+
 class Segment(Protocol):
     """A part of a core."""
 
@@ -47,7 +50,7 @@ def bits_of(fields: Iterable[Field]) -> int:
     return sum(field.bits for field in fields)
 
 
-def pieces_of(given: Sequence[Field], taken: Sequence[Field]) -> tuple[tuple[int, int], ...]:
+def pieces_of(given: Sequence[Field], taken: Sequence[Field]) -> Pieces:
     """Return lowest bit and number of bits of the runs of given fields that are taken, each whole or not at all."""
     pieces: list[tuple[int, int]] = []
     low = 0
@@ -79,31 +82,63 @@ class Pipe:
     """A pipelined kernel, the module `name`: `latency` clock edges from its input to its output.
 
     Attributes:
-        taken: Lowest bit and number of bits of each piece of a beat that the kernel takes; it leaves out what has no
-            effect.
+        taken: What the kernel takes of a beat; it leaves out what has no effect.
+        late: What passes by the kernel, to below its results; the same in all beats of a sample (`later.v`).
+        beats: Beats of a sample.
     """
 
     name: str
-    taken: tuple[tuple[int, int], ...]
-    out_bits: int
+    taken: Pieces
+    kernel_bits: int
     latency: int
-    lut: float
+    kernel_lut: float
     kernel_ff: float
-    modules: tuple[str, ...] = ("valid_delay",)
+    late: Pieces = ()
+    beats: int = 1
+
+    @property
+    def late_bits(self) -> int:
+        """Bits that pass by."""
+        return sum(bits for _, bits in self.late)
+
+    @property
+    def out_bits(self) -> int:
+        return self.kernel_bits + self.late_bits
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return ("valid_delay", "beat_counter", "later") if self.late else ("valid_delay",)
+
+    @property
+    def lut(self) -> float:
+        return self.kernel_lut + (self.beats.bit_length() if self.late else 0)
 
     @property
     def ff(self) -> float:
-        return self.kernel_ff + self.latency
+        counters = self.latency + self.beats.bit_length() if self.late else 0
+        return self.kernel_ff + self.latency + math.ceil(self.latency / self.beats) * self.late_bits + counters
 
     def times(self, cycles: np.ndarray) -> np.ndarray:
         return cycles + self.latency
 
     def verilog(self, i: int) -> str:
-        pieces = ", ".join(f"data{i}[{low} +: {bits}]" for low, bits in reversed(self.taken))
-        return f"""
-    {self.name} kernel{i} (.clk(aclk), .model_inp({{{pieces}}}), .model_out(data{i + 1}));
+        taken, late = (
+            ", ".join(f"data{i}[{low} +: {bits}]" for low, bits in reversed(pieces))
+            for pieces in (self.taken, self.late)
+        )
+        kernel = f"""
+    {self.name} kernel{i} (
+        .clk(aclk), .model_inp({{{taken}}}), .model_out(data{i + 1}[{self.late_bits} +: {self.kernel_bits}])
+    );
     valid_delay #(.LATENCY({self.latency})) delay{i} (
         .clk(aclk), .resetn(aresetn), .valid_in(valid{i}), .valid_out(valid{i + 1})
+    );"""
+        if not self.late:
+            return kernel
+        return f"""{kernel}
+    later #(.WIDTH({self.late_bits}), .LATENCY({self.latency}), .BEATS({self.beats})) later{i} (
+        .clk(aclk), .resetn(aresetn), .valid(valid{i}),
+        .data_in({{{late}}}), .data_out(data{i + 1}[0 +: {self.late_bits}])
     );"""
 
 
