@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import resource
 import tempfile
 import time
@@ -159,11 +160,12 @@ def _side_by_side(strategy: Callable[[], Any], plan: Any, beats: int, seed: int)
 # -- projects --
 
 
-def projects(most_weights: int = 5_000) -> list[Row]:
+def projects(most_weights: int = 5_000, most_macs: int = 10_000_000) -> list[Row]:
     """Count vectors on which the hls4ml projects of each baseline, 6 bits, differ from the emulator; -1 is not built.
 
     Args:
         most_weights: Of an adder graph; g++ takes minutes for what a larger one unrolls to.
+        most_macs: Of all vectors together; C simulation does a million or two in a second.
     """
     rows = []
     for task_name in plugins.task_names():
@@ -171,6 +173,7 @@ def projects(most_weights: int = 5_000) -> list[Row]:
         for name, architecture in task.baselines.items():
             network = integers(architecture, task, data, 6, 0.8)
             vectors = golden_vectors(network, data.validation.inputs, 1000).inputs
+            vectors = vectors[:: max(1, math.ceil(len(vectors) * architecture.macs() / most_macs))]
             weights = sum(np.count_nonzero(o.weight) for o in network.operations if isinstance(o, Linear))
             row: Row = {"task": task_name, "network": name, "weights": weights, "vectors": len(vectors)}
             for options in PROJECTS:

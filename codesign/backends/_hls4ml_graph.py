@@ -21,6 +21,7 @@ from codesign.core.operations import (
     Affine,
     LeakyRelu,
     Linear,
+    MatMul,
     Max,
     Multiply,
     Operation,
@@ -149,9 +150,12 @@ def _in_blocks(network: IntegerNetwork, i: int, sources: tuple[int, ...], blocks
     operation, result = network.operations[i], network.ranges[i]
     operands = tuple(network.ranges[j] for j in operation.inputs)
     count = max(blocks, default=1)
-    if count > 1:
-        operands = tuple(_part(x, x.low.size // n) for x, n in zip(operands, blocks, strict=True))
-        operation, result = _restricted(operation), _part(result, result.low.size // count)
+    if isinstance(operation, MatMul) and count > 1:  # a row of the first, all of the second
+        operands = _part(operands[0], (1, _axis(operands[0]))), operands[1]
+        result = _part(result, (1, _axis(result)))
+    elif count > 1:
+        operands = tuple(_part(x, (x.low.size // n,)) for x, n in zip(operands, blocks, strict=True))
+        operation, result = _restricted(operation), _part(result, (result.low.size // count,))
     return Node(i, sources, operation, result, operands, blocks, "pairs" if len(operands) > 1 else "blocks", ())
 
 
@@ -161,8 +165,8 @@ def _windows(network: IntegerNetwork, i: int, sources: tuple[int, ...], patches:
     part = Reshape((0,), (_axis(result),)) if isinstance(operation, Patches) else operation
     x = result if isinstance(operation, Patches) else network.ranges[operation.inputs[0]]
     rows = result.low.size // _axis(result)
-    operands = (_part(x, _axis(x)),)
-    return Node(i, sources, part, _part(result, _axis(result)), operands, (rows,), "windows", (), (patches, image))
+    operands = (_part(x, (_axis(x),)),)
+    return Node(i, sources, part, _part(result, (_axis(result),)), operands, (rows,), "windows", (), (patches, image))
 
 
 def _axis(x: Range) -> int:
@@ -175,9 +179,9 @@ def _pack(elements: int, x: Range) -> int:
     return next(n for n in range(min(elements, most), 0, -1) if elements % n == 0)
 
 
-def _part(x: Range, size: int) -> Range:
-    """Return the range of any `size` elements of a tensor, in the same format."""
-    return Range(np.full(size, x.low.min()), np.full(size, x.high.max()), x.fraction_bits)
+def _part(x: Range, shape: tuple[int, ...]) -> Range:
+    """Return the range of any elements of a tensor, in the same format."""
+    return Range(np.full(shape, x.low.min()), np.full(shape, x.high.max()), x.fraction_bits)
 
 
 def _blocks(operation: Operation, result: Range, *inputs: Range, pack: int = 0) -> tuple[int, ...]:
@@ -202,6 +206,8 @@ def _blocks(operation: Operation, result: Range, *inputs: Range, pack: int = 0) 
             blocks = rows
         case Sum(axis=axis) | Max(axis=axis) if axis == len(x.shape) - 1:
             blocks = rows
+        case MatMul() if len(x.shape) == len(inputs[1].shape) == 2:
+            return x.shape[0], 1
         case Add() | Multiply() if pack and x.shape == inputs[1].shape:
             blocks = beats
         case Add() | Multiply():

@@ -74,7 +74,7 @@ class HlsEstimate:
     @property
     def ii(self) -> int:
         """Initiation interval: the largest of all layers."""
-        return max(layer.ii for layer in self.layers)
+        return max((layer.ii for layer in self.layers), default=1)
 
     @property
     def csynth_lut(self) -> tuple[float, float]:

@@ -301,6 +301,13 @@ def test_a_wide_image_is_cut_into_beats_and_its_windows_stay_inside_of_the_convo
     assert (convolution.index, convolution.inputs, convolution.pattern) == (3, (0,), "windows")
 
 
+def test_attention_streams_a_row_at_a_time():
+    transposed, scores, *softmax, weighted = streamed(attention())[1:]
+    assert transposed.blocks == (1,)  # all of it has to come before its first beat
+    assert scores.blocks == weighted.blocks == (4, 1)
+    assert {node.blocks for node in softmax} == {(4,), (4, 4)}
+
+
 def of_many_uses():
     steps = [Input((), (2,), (FixedPoint(4, 2),)), *(Relu((0,)) for _ in range(8))]
     steps += [Add((1, 2)), *(Add((len(steps) + i, i + 3)) for i in range(6))]

@@ -141,6 +141,11 @@ def test_an_adder_graph_takes_what_da4ml_says_and_no_dsp():
     assert layer.dsp == (0, 0, 0)
 
 
+def test_a_network_without_layers_takes_nothing():
+    result = hls_estimate.estimate(IntegerNetwork(dense().operations[:1]))
+    assert (result.ii, result.total("lut")) == (1, (0, 0, 0))
+
+
 def test_a_project_for_catapult_has_no_estimate():
     with pytest.raises(UnsupportedError) as error:
         hls_estimate.estimate(dense(), options=HlsOptions("Catapult"))
