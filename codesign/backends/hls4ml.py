@@ -18,6 +18,7 @@ import numpy as np
 from codesign.backends import _hls4ml_graph as layout
 from codesign.backends import _hls4ml_project as project_files
 from codesign.backends.hls_options import DEFAULTS, IOS, HlsOptions, check
+from codesign.core.archive import PRESET
 from codesign.core.build import BuildPlan
 from codesign.core.errors import InvalidValueError, ToolError
 from codesign.core.integer_network import IntegerNetwork
@@ -135,7 +136,7 @@ def simulate(
 def archive(project: BuildPlan) -> bytes:
     """Return the project's files as .tar.xz, the same bytes for the same project."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz") as content:
+    with tarfile.open(fileobj=buffer, mode="w:xz", preset=PRESET) as content:
         for name in sorted(project.files):
             text = project.files[name].encode()
             entry = tarfile.TarInfo(f"{project.name}/{name}")
