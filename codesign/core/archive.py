@@ -5,10 +5,11 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from codesign.core.errors import DataError
 
-PRESET = 2  # of xz: an HLS project of 707 kB becomes 94 kB in 27 ms, by the default 84 kB in 123 ms
+PRESET: Final = 2  # of xz: an HLS project of 707 kB becomes 94 kB in 27 ms, by the default 84 kB in 123 ms
 
 
 def pack(target: Path, files: Mapping[str, Path]) -> Path:
