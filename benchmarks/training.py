@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000, help="training samples")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=2, help="turns of each way, with new seeds")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each way, with new seeds")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of networks")
     options = parser.parse_args()
     workers = os.cpu_count() or 1
