@@ -139,7 +139,9 @@ def require_few(network: IntegerNetwork, shared: Mapping[int, int] | None = None
         network: The network.
         shared: How many positions share the multiplications of each step that is built; None if all are unrolled.
     """
-    for i, positions in dict.fromkeys(range(len(network.operations)), 1).items() if shared is None else shared.items():
+    if shared is None:
+        shared = dict.fromkeys(range(len(network.operations)), 1)
+    for i, positions in shared.items():
         operation = network.operations[i]
         shapes = [network.ranges[j].shape for j in operation.inputs]
         products = 0

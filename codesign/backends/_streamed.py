@@ -64,10 +64,7 @@ def streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
     """
     require_narrow(network)
     found = schedule(network)
-    steps = len(network.operations)
-    require_few(network, {
-        i: part.beats if i in found.positions else 1 for part in found.parts for i in part.operations if i < steps
-    })  # fmt: skip
+    require_few(network, _shared(network, found))
     grids = [r.fraction_bits for r in network.ranges] * KINDS
     bounds = {0: Bounds(*(part[(0,) * len(found.positions[0])] for part in input_bounds(network)))}
     kernels: list[Kernel | None] = []
@@ -87,6 +84,12 @@ def streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
             bounds |= moved
     outputs = fields_of(bounds[found.parts[-1].given[0]])
     return Streamed(found, tuple(kernels), tuple(movements), tuple(fields), outputs)
+
+
+def _shared(network: IntegerNetwork, found: Schedule) -> dict[int, int]:
+    """Return how many positions share the hardware of each step that a part computes."""
+    steps = ((i, part.beats) for part in found.parts for i in part.operations if i < len(network.operations))
+    return {i: beats if i in found.positions else 1 for i, beats in steps}
 
 
 def _given(network: IntegerNetwork, found: Schedule, part: Part, kernel: Kernel) -> dict[int, Bounds]:
