@@ -18,6 +18,7 @@ from codesign.core.precision import largest_mantissa
 DOMAIN = "qonnx.custom_op.general"
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
 IR_VERSION = 8
+QUANT_BITS = 24  # qonnx returns what it quantizes as float32
 
 
 class Graph:
@@ -66,10 +67,16 @@ class Graph:
         return name
 
     def weights(self, mantissa: np.ndarray, fraction_bits: int) -> str:
-        """Return the name of weights behind the Quant node that states their format."""
+        """Return the name of weights behind the Quant node that states their format.
+
+        A bias may have more bits than a Quant node holds, since constants of earlier layers are added to it; it is a
+        plain constant of float64 then.
+        """
         held = FixedPoint.holding(int(mantissa.min()), int(mantissa.max()), fraction_bits)
         width = max(held.width, 1 + held.is_signed)  # qonnx takes one signed bit for the values -1 and 1
         values = self.real(Fixed(mantissa, fraction_bits).to_float())
+        if width > QUANT_BITS and self.kind == TensorProto.DOUBLE:
+            return values
         return self.quant(values, 2.0**-fraction_bits, width, held.is_signed, "ROUND", mantissa.shape)
 
     def quant(
@@ -87,10 +94,10 @@ class Graph:
         Raises:
             UnsupportedError: A result of `width` bits is no float32.
         """
-        if width > 24:
+        if width > QUANT_BITS:
             raise UnsupportedError(
-                f"The QONNX view needs a Quant node of {width} bits; allowed: 24, the precision of its float32 result. "
-                "Quantize to fewer bits."
+                f"The QONNX view needs a Quant node of {width} bits; allowed: {QUANT_BITS}, the precision of its "
+                "float32 result. Quantize to fewer bits."
             )
         inputs, is_float = [x, self.real(scale), self.real(0.0), self.real(width)], self.kind == TensorProto.FLOAT
         options = {"signed": int(is_signed), "narrow": 0, "rounding_mode": rounding}

@@ -67,6 +67,26 @@ def in_parallel(jobs: Sequence[Job], workers: int) -> Iterator[list[tuple[Trial,
         yield from tqdm(pool.map(run_job, jobs), **shown)
 
 
+def require_network(trials: Sequence[Trial]) -> None:
+    """Check that a compression left a network that keeps every limit.
+
+    Raises:
+        InvalidValueError: It did not; says why.
+    """
+    finished = [trial for trial in trials if not trial.failure]
+    if any(trial.is_candidate for trial in trials):
+        return
+    if not finished:
+        raise InvalidValueError(
+            f"All {len(trials)} compressions failed at their first step. One of them: {trials[0].failure}"
+        )
+    raise InvalidValueError(
+        f"None of {len(finished)} compressed networks keeps every limit; the last one: "
+        f"{'; '.join(finished[-1].violations)}. Compress more (sparsity, lut_target), or relax the limits of the "
+        "search."
+    )
+
+
 def run_job(job: Job) -> list[tuple[Trial, Path]]:
     """Return a trial and the folder of its files for every step of a compression.
 

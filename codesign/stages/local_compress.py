@@ -8,7 +8,7 @@ from itertools import product
 
 from codesign.core.recipe import GRANULARITIES, METHODS, CompressionRecipe
 from codesign.core.trial import Trial
-from codesign.jobs.compress import Job, in_parallel, widths
+from codesign.jobs.compress import Job, in_parallel, require_network, widths
 from codesign.stages.options import StageOptions, option, run_as_command
 
 
@@ -83,6 +83,7 @@ def run(options: LocalCompress) -> str:
         for trial in front(trials, objectives):
             tracked.log_folder(folder / str(trial.number), f"front/{trial.number}")
         log_study(tracked, f"{task.title}, compressed: {data.source}", trials, objectives)
+        require_network(trials)
     shutil.rmtree(folder)
     print(f"{len(front(trials, objectives))} networks on the front; see {tracked.url}, which `make ui` shows")
     return tracked.id

@@ -169,6 +169,11 @@ def test_a_quantizer_beyond_float32_is_refused():
     )
 
 
+def test_a_bias_may_be_wider_than_a_quantizer():
+    bias = np.array([54_424_704, -(1 << 30) - 1])
+    check(IntegerNetwork((Input((), (1,), (SIGNED,)), Linear((0,), np.array([[3, -5]]), bias, 3, 23), Relu((1,)))))
+
+
 def test_numbers_beyond_float64_are_refused():
     weight = np.full((1, 1), (1 << 20) - 1)
     steps = [Input((), (1,), (FixedPoint(20, 4),))]
