@@ -78,9 +78,9 @@ class WeightPrecision(nn.Module):
         return _Round.apply(weight, scale, self)
 
     def rounded(self, mantissa: Tensor, setting: Tensor) -> Tensor:
-        """Return integer mantissas for real ones."""
+        """Return integer mantissas for real ones, the same in float32 and float64: near a tie that takes float64."""
         if self.granularity == "single":
-            return with_few_digits(mantissa, setting)
+            return with_few_digits(mantissa.double(), setting.double()).to(mantissa)
         return torch.ldexp(torch.ldexp(mantissa, -setting).round(), setting)
 
     def setting_at(self, mantissa: Tensor, scale: Tensor, digit_price: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from codesign import network
 from codesign.backends import da4ml
+from codesign.blocks.conv1d import Conv1d
 from codesign.blocks.conv2d import Conv2d
 from codesign.blocks.conv_attention import ConvAttention
 from codesign.blocks.deep_sets import DeepSets
@@ -26,6 +27,7 @@ from codesign.core.fixed_point import quantize as fixed
 SETS = Architecture((4, 3), (DeepSets((6, 5)), Dense(6), Dense(2, "identity")))
 ATTENTION = Architecture((4, 3), (ConvAttention(2, "softmax", activation="gelu"), Dense(2, "identity")))
 IMAGES = Architecture((5, 5, 1), (Conv2d((3,)), Dense(4), Dense(2, "identity")))
+SEQUENCES = Architecture((10, 2), (Conv1d((3,), 4, 2), Dense(2, "identity")))
 
 
 def _digits_by_hand(value):
@@ -52,6 +54,19 @@ def test_few_digits_minimize_squared_error_and_price(value, price):
     integers = {sum(row) for row in itertools.product(powers, repeat=3)}
     best = min((value - n) ** 2 + price * _digits_by_hand(n) for n in integers)
     assert (value - found) ** 2 + price * _digits_by_hand(int(found)) <= best + 1e-6 * (1 + best)
+
+
+def test_a_tie_between_one_digit_and_two_is_rounded_alike_in_both_precisions():
+    def nearest(rest):
+        return torch.exp2((rest.abs() * 4 / 3).log2().floor()) * rest.sign()
+
+    mantissa = 5 + 100 * torch.rand(10_000, generator=torch.Generator().manual_seed(0))
+    first = mantissa - nearest(mantissa)
+    price = first.square() - (first - nearest(first)).square()
+    precision = WeightPrecision(mantissa, "single", 1)
+    single, double = (precision.rounded(mantissa.to(kind), price.to(kind)) for kind in (torch.float32, torch.float64))
+    assert single.dtype is torch.float32
+    assert torch.equal(single.double(), double)
 
 
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
@@ -104,7 +119,8 @@ def test_candidates_are_formats_and_their_loss_is_that_of_fixed_point(seed, shar
 
 
 @pytest.mark.parametrize(
-    ("architecture", "is_streamed"), [(SETS, False), (ATTENTION, False), (IMAGES, False), (IMAGES, True)]
+    ("architecture", "is_streamed"),
+    [(SETS, False), (ATTENTION, False), (IMAGES, False), (IMAGES, True), (SEQUENCES, True)],
 )
 @pytest.mark.parametrize("granularity", ["single", "channel", "tensor"])
 def test_a_cost_is_reached_from_below_and_the_integers_agree(architecture, is_streamed, granularity):
