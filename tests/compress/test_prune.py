@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codesign.blocks.conv1d import Conv1d
 from codesign.blocks.conv2d import Conv2d
 from codesign.blocks.conv_attention import ConvAttention
 from codesign.blocks.deep_sets import DeepSets
@@ -27,6 +28,7 @@ JETS = Architecture(
     (8, 3), (DeepSets((10, 20), norm="batch", norm_axis=0), Dense(15, norm="batch"), Dense(5, "identity"))
 )
 IMAGE = Architecture((7, 7, 1), (Conv2d((4, 6), 3, (1, 2), norm="batch"), Dense(10), Dense(2, "identity")))
+SEQUENCE = Architecture((20, 2), (Conv1d((6, 8), (4, 3), (2, 1), norm="batch"), Dense(10), Dense(2, "identity")))
 
 
 @given(st.integers(1, 30), st.floats(0.0, 0.99))
@@ -66,7 +68,7 @@ MIXER = Architecture((4, 3), (MlpMixer(10, 5, norm="batch"), Dense(10), Dense(2,
 ATTENTION = Architecture((4, 3), (ConvAttention(5), Dense(10), Dense(2, "identity")))
 
 
-@pytest.mark.parametrize("architecture", [JETS, IMAGE, MIXER, ATTENTION])
+@pytest.mark.parametrize("architecture", [JETS, IMAGE, SEQUENCE, MIXER, ATTENTION])
 def test_multiplications_leave_until_the_fraction_is_gone(architecture):
     module, _ = trained_like(architecture)
     macs = [prune_neurons(module, fraction).architecture.macs() for fraction in (0.0, 0.2, 0.4, 0.8)]
