@@ -223,6 +223,10 @@ def test_part_and_clock_reach_the_vendor_tool():
     project = hls4ml.plan(convolution(), part="xczu9eg-ffvb1156-2-e", clock_ns=3.2)
     assert 'set part "xczu9eg-ffvb1156-2-e"' in project.files["project.tcl"]
     assert "set clock_period 3.2" in project.files["project.tcl"]
+    of_catapult = hls4ml.plan(convolution(), part="xczu9eg-ffvb1156-2-e", clock_ns=3.2, options=HlsOptions("Catapult"))
+    script = of_catapult.files["build_prj.tcl"]
+    assert "setup_xilinx_part {xczu9eg-ffvb1156-2-e}" in script
+    assert "set hls_clock_period 3.2" in script
 
 
 def perceptron():
