@@ -132,7 +132,8 @@ def _block(name: str, node: layout.Node, options: HlsOptions, clock_ns: float) -
     """Return the hardware of a layer that takes one block."""
     operation, result, operands = node.operation, node.result, node.operands
     if isinstance(operation, Linear) and options.strategy == "resource":
-        return _reused(name, operation, result, operands[0], options.reuse_factor)
+        reuse_factor = nearest_reuse_factor(*operation.weight.shape, options.reuse_factor)
+        return _reused(name, operation, result, operands[0], reuse_factor)
     if node.pattern == "fold":  # of the elements that a beat holds, each meets what came before it
         size = operands[0].low.size // node.blocks[0]
         adders = Adders(1, around(float(size * result.format().width * (1 + isinstance(operation, Max)))))
@@ -201,6 +202,13 @@ def _pipelined(name: str, adders: Adders, bits: int, clock_ns: float) -> LayerEs
     return LayerEstimate(
         name, cycles, lut=adders.lut, ff=Bounded(*(bits * number for number in cycles)), dsp=adders.dsp
     )
+
+
+def nearest_reuse_factor(inputs: int, outputs: int, asked: int) -> int:
+    """Return the reuse factor that hls4ml takes for a dense layer: one that divides the inputs, or whole outputs."""
+    columns = [n for n in range(1, inputs + 1) if inputs % n == 0]
+    allowed = [*columns, *(inputs * n for n in range(1, outputs + 1) if outputs % n == 0)]
+    return min(allowed, key=lambda n: (abs(n - asked), n))
 
 
 def _reused(name: str, operation: Linear, result: Range, x: Range, reuse_factor: int) -> LayerEstimate:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from hls4ml.backends import get_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,7 +53,15 @@ def test_every_number_lies_in_its_interval_and_all_is_json(network, io, strategy
     assert report["tool"] == "rules for hls4ml, no vendor tool"
 
 
-@pytest.mark.parametrize("reuse_factor", [1, 2, 6])
+@given(st.integers(1, 24), st.integers(1, 12), st.integers(1, 300))
+@settings(deadline=None)
+def test_the_reuse_factor_is_the_one_that_hls4ml_takes(inputs, outputs, asked):
+    backend = get_backend("Vitis")
+    expected = backend.get_closest_reuse_factor(backend.get_valid_reuse_factors(inputs, outputs), asked)
+    assert hls_estimate.nearest_reuse_factor(inputs, outputs, asked) == expected
+
+
+@pytest.mark.parametrize("reuse_factor", [1, 3, 6])
 def test_a_dense_layer_of_the_resource_strategy_takes_its_reuse_factor(reuse_factor):
     result = hls_estimate.estimate(dense(), options=HlsOptions(strategy="resource", reuse_factor=reuse_factor))
     assert result.layers[0].ii == result.ii == reuse_factor
