@@ -26,8 +26,12 @@ from codesign.core.operations import Linear, Max, Operation, Patches, Reshape, S
 ADVICE = 'use dataflow "parallel" for this network'
 
 
-def schedule(network: IntegerNetwork) -> Schedule:
+def schedule(network: IntegerNetwork, splits: bool = True) -> Schedule:
     """Return the network as a stream of the positions of its input: all axes but the last.
+
+    Args:
+        network: The network.
+        splits: Let what is made whole pass by a kernel whose results meet it.
 
     Raises:
         UnsupportedError: There is one position only, a convolution cannot be computed position by position, or
@@ -37,7 +41,7 @@ def schedule(network: IntegerNetwork) -> Schedule:
         raise UnsupportedError(
             f"Step 0 (Input) has the shape {network.input_shape}, which leaves no positions to stream; {ADVICE}."
         )
-    plan = _Plan(network)
+    plan = _Plan(network, splits)
     for i, operation in enumerate(network.operations):
         if i and i in plan.users:
             plan.place(i, operation)
@@ -55,8 +59,8 @@ def _kind(network: IntegerNetwork, step: int) -> str:
 
 
 class _Plan:
-    def __init__(self, network: IntegerNetwork) -> None:
-        self.network = network
+    def __init__(self, network: IntegerNetwork, splits: bool) -> None:
+        self.network, self.splits = network, splits
         self.users = _users(network)
         self.levels = {0: 0}  # of streams: the part that computes them
         self.needed = {0: 0}  # of streams: the last part that takes or gives them
@@ -99,7 +103,7 @@ class _Plan:
         level = max(self.levels[j] for j in streams)
         if local.wholes:
             level = self.behind_sample(level, max(self.available(inputs[place]) for place in local.wholes))
-            if level in (self.levels[j] for j in streams):
+            if self.splits and level in (self.levels[j] for j in streams):
                 level = self.later(level)
         for j in streams:
             self.use(j, level)

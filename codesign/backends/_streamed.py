@@ -12,7 +12,7 @@ import numpy as np
 from codesign.backends._da4ml_trace import Bounds, graph, input_bounds, require_few, require_narrow
 from codesign.backends._parts import KINDS, Later, Part, Sample, Schedule, Window
 from codesign.backends._schedule import schedule
-from codesign.backends.da4ml import Kernel, fields_of
+from codesign.backends.da4ml import Kernel, depends_on_input, fields_of
 from codesign.backends.rtl.samples import Gather, Recall, Reduction
 from codesign.backends.rtl.segments import Field, Pipe, Windows, bits_of, pieces_of
 from codesign.core.integer_network import IntegerNetwork
@@ -41,7 +41,7 @@ class Streamed:
         """Return a part's kernel as a segment of a core, where it is the module `name`."""
         part, kernel = self.schedule.parts[level], self.kernels[level]
         assert kernel is not None
-        movement = self.schedule.movements[level] if level < len(self.movements) else None
+        movement = _behind(self.schedule, level)
         late = movement.wholes if isinstance(movement, Later) else ()
         inputs = iter(kernel.inputs)
         given, entering, passing = [], [], []
@@ -63,7 +63,10 @@ def streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
             depend on what it takes.
     """
     require_narrow(network)
-    found = schedule(network)
+    return _built(network, schedule(network), cutoff)
+
+
+def _built(network: IntegerNetwork, found: Schedule, cutoff: int) -> Streamed:
     require_few(network, _shared(network, found))
     grids = [r.fraction_bits for r in network.ranges] * KINDS
     bounds = {0: Bounds(*(part[(0,) * len(found.positions[0])] for part in input_bounds(network)))}
@@ -75,7 +78,10 @@ def streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
         kernel = None
         if part.operations or part.given != part.taken:
             taken = {i: bounds[i] for i in part.entering}
-            kernel = Kernel.of(graph(part.operations, taken, grids, part.given), cutoff)
+            comb = graph(part.operations, taken, grids, part.given)
+            if not depends_on_input(comb) and isinstance(_behind(found, level), Later):
+                return _built(network, schedule(network, splits=False), cutoff)  # what passes by may vary all the same
+            kernel = Kernel.of(comb, cutoff)
             bounds |= _given(network, found, part, kernel)
         kernels.append(kernel)
         if level < len(found.movements):
@@ -84,6 +90,11 @@ def streamed(network: IntegerNetwork, cutoff: int) -> Streamed:
             bounds |= moved
     outputs = fields_of(bounds[found.parts[-1].given[0]])
     return Streamed(found, tuple(kernels), tuple(movements), tuple(fields), outputs)
+
+
+def _behind(found: Schedule, level: int) -> Window | Sample | Later | None:
+    """Return what stands behind a part, None for the head."""
+    return found.movements[level] if level < len(found.movements) else None
 
 
 def _shared(network: IntegerNetwork, found: Schedule) -> dict[int, int]:

@@ -120,7 +120,7 @@ class Kernel:
         Raises:
             UnsupportedError: No output depends on an input.
         """
-        if not any(op.opcode == -1 for op in comb.ops):
+        if not depends_on_input(comb):
             raise UnsupportedError(
                 "No output of the network depends on its input; there is nothing to build in hardware."
             )
@@ -166,6 +166,11 @@ class Kernel:
             if f" {path.stem} #(" in body:
                 files[path.name] = path.read_text()
         return files
+
+
+def depends_on_input(comb: CombLogic) -> bool:
+    """Return whether any output of combinational logic depends on an input."""
+    return any(op.opcode == -1 for op in comb.ops)
 
 
 def kernel(network: IntegerNetwork, cutoff: int) -> Kernel:

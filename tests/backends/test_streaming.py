@@ -24,7 +24,20 @@ from codesign.core.build import BuildPlan
 from codesign.core.errors import UnsupportedError
 from codesign.core.fixed_point import FixedPoint
 from codesign.core.integer_network import IntegerNetwork
-from codesign.core.operations import Add, Input, Linear, MatMul, Max, Patches, Quantize, Relu, Reshape, Sum, Transpose
+from codesign.core.operations import (
+    Add,
+    Input,
+    Linear,
+    MatMul,
+    Max,
+    Patches,
+    Quantize,
+    Relu,
+    Reshape,
+    Sum,
+    Table,
+    Transpose,
+)
 from codesign.network import build
 from tests import rtl_batch
 from tests.strategies import image_networks, vectors_for
@@ -159,6 +172,19 @@ def test_the_latency_of_a_lone_sample_is_the_estimate(design):
     estimated = streaming.estimate(design.network, design.cutoff)[1]
     assert simulated(design, vectors_for(design.network, 1), 0).latency_cycles == estimated.latency_cycles
     assert (estimated.ii, estimated.is_simulated) == (streaming.beats(design.network), False)
+
+
+def test_values_count_where_their_weights_are_constant():
+    network = pixels(
+        Linear((0,), np.zeros((2, 2), dtype=int), np.zeros(2, dtype=int), 0, 0),
+        Transpose((0,), (1, 0)),
+        MatMul((1, 2)),
+        Table((3,), np.array([1]), 0, 0),
+        MatMul((4, 0)),
+        shape=(5, 2),
+    )
+    vectors = vectors_for(network, 50)
+    assert np.array_equal(streaming.interpret(network, vectors), network.emulate(vectors))
 
 
 def test_a_kernel_is_counted_once_and_not_for_every_position():
