@@ -79,8 +79,8 @@ def integer_networks(
 
     Args:
         family: "mlp" (one axis; Quantize, Linear, Relu, LeakyRelu, Table), "deep_sets" (a walk per particle, Sum or Max
-            over the particles, a walk), "conv" (Patches, Linear, a walk, flattened, a walk), "any" (a free walk over
-            all operations and ranks 1 to 3), or None for one of these.
+            over the particles, a walk), "conv" (Patches of an image or a sequence, Linear, a walk, flattened, a walk),
+            "any" (a free walk over all operations and ranks 1 to 3), or None for one of these.
         operations: Names of operations that may be drawn (Input, and what a family stands on, always may).
         max_steps: Longest walk.
         max_bits: Widest format of inputs and of Quantize.
@@ -104,7 +104,10 @@ def integer_networks(
         walk.pool(draw(st.booleans()), axis=0, keep=False)
         walk.go(simple, draw(st.integers(0, max(1, max_steps // 2))))
     elif family == "conv":
-        walk.input((draw(st.integers(2, 4)), draw(st.integers(2, 4)), draw(st.integers(1, 2))))
+        rows, columns, channels = (draw(st.integers(*ends)) for ends in ((1, 4), (2, 4), (1, 2)))
+        walk.input((rows, columns, channels) if rows > 1 else (columns, channels))
+        if rows == 1:
+            walk.add_step(Reshape((0,), (1, columns, channels)))
         walk.patches()
         walk.linear()
         walk.go([n for n in simple if n != "Linear"], draw(st.integers(0, 3)))
