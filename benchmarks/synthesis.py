@@ -174,7 +174,7 @@ def projects(most_weights: int = 5_000, most_macs: int = 10_000_000) -> list[Row
             network = integers(architecture, task, data, 6, 0.8)
             vectors = golden_vectors(network, data.validation.inputs, 1000).inputs
             vectors = vectors[:: max(1, math.ceil(len(vectors) * architecture.macs() / most_macs))]
-            weights = sum(np.count_nonzero(o.weight) for o in network.operations if isinstance(o, Linear))
+            weights = sum(int(np.count_nonzero(o.weight)) for o in network.operations if isinstance(o, Linear))
             row: Row = {"task": task_name, "network": name, "weights": weights, "vectors": len(vectors)}
             for options in PROJECTS:
                 key = " ".join(options[:3])
