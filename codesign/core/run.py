@@ -42,8 +42,8 @@ def run_plan(plan: BuildPlan, folder: Path, tool: Tool | None = None) -> Path:
     """Write the files of a plan into `folder`, run its command there, and return the folder.
 
     A folder that holds the finished result of an equal plan is returned as it is, and a run that builds there at this
-    moment is waited for. Output that a failed or interrupted
-    run leaves behind is never taken for a result: the mark of a finished one is written last.
+    moment is waited for. Output that a failed or interrupted run leaves behind is never taken for a result: the mark of
+    a finished one is written last.
 
     Raises:
         InvalidValueError: The folder holds something that no plan has written.
